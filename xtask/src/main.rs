@@ -1,0 +1,100 @@
+//! The project's own commands, run as `cargo xtask <command>`.
+//!
+//! Everything that a contributor or CI runs has one name here, and the same command line behind it.
+//! What a command needs of the machine is `needs.rs`'s business. No product code lives here, and
+//! none of the product's crates is needed to build it.
+
+mod needs;
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// Commands for people who work on Harkara.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs every test of every crate, after installing what they need.
+    ///
+    /// This is what CI runs. Today the tests need a C compiler and nothing else.
+    Test,
+    /// Looks at the code without running the product: formatting, lints, tidiness.
+    ///
+    /// Run it before each commit; it is quick when little has changed.
+    Check,
+}
+
+fn main() -> Result<()> {
+    let task = Arguments::parse().task;
+    let (name, result, took) = timed(|| match task {
+        Task::Test => ("test", test()),
+        Task::Check => ("check", check()),
+    });
+    let ended = if result.is_ok() { "passed" } else { "failed" };
+    eprintln!(
+        "cargo xtask {name} {ended} after {:.1} s",
+        took.as_secs_f64()
+    );
+    result
+}
+
+fn test() -> Result<()> {
+    needs::c_compiler()?;
+    cargo(
+        &["test", "--workspace", "--all-features"],
+        "correct the tests shown above",
+    )
+}
+
+fn check() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"], "run `cargo fmt --all`")?;
+    needs::c_compiler()?;
+    cargo(
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        "correct the lines shown above",
+    )?;
+    cargo(
+        &["test", "--package", "harkara", "--test", "it", "tidy"],
+        "each message above names what to write instead",
+    )
+}
+
+/// Runs cargo, the one that runs us, and says what to do when it fails.
+fn cargo(arguments: &[&str], remedy: &str) -> Result<()> {
+    let line = arguments.join(" ");
+    eprintln!("$ cargo {line}");
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .status()
+        .with_context(|| format!("failed to start cargo {line}"))?;
+    if !status.success() {
+        bail!("`cargo {line}` failed ({status}); {remedy}");
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a command took is progress output"
+)]
+fn timed(run: impl FnOnce() -> (&'static str, Result<()>)) -> (&'static str, Result<()>, Duration) {
+    let start = std::time::Instant::now();
+    let (name, result) = run();
+    (name, result, start.elapsed())
+}
