@@ -54,7 +54,9 @@ pub struct Snapshot<'a> {
     pub merchant_id: &'a MerchantId,
     pub rendering: Rendering<'a>,
     pub order: Option<&'a Order>,
-    /// The mandate that changed, or that the order registers or is paid by.
+    /// The mandate that the order shows: its leading transaction's.
+    pub order_mandate: Option<&'a Mandate>,
+    /// The mandate that changed.
     pub mandate: Option<&'a Mandate>,
     pub notification: Option<&'a Notification>,
 }
@@ -70,7 +72,7 @@ pub fn events(transitions: &[Transition], snapshot: Snapshot<'_>, now: Timestamp
                 ContentKind::Order => order_json
                     .get_or_insert_with(|| {
                         let order = snapshot.order.expect("an order's transition comes with it");
-                        render::order(order, snapshot.mandate, snapshot.rendering)
+                        render::order(order, snapshot.order_mandate, snapshot.rendering)
                     })
                     .clone(),
                 ContentKind::Txn => {

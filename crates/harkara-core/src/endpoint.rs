@@ -66,8 +66,10 @@ pub enum EndpointState {
 pub enum SuccessRule {
     /// Exactly 200, as the page says.
     #[default]
+    #[serde(rename = "only_200")]
     Only200,
     /// 200 to 299.
+    #[serde(rename = "any_2xx")]
     Any2xx,
 }
 

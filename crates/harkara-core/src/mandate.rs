@@ -33,7 +33,6 @@ pub struct Mandate {
     pub mandate_token: String,
     /// What debits are made with; known once it is active.
     pub debit_token: Option<String>,
-    #[serde(flatten)]
     pub terms: MandateTerms,
     pub payment_method_type: String,
     pub payment_method: String,

@@ -34,7 +34,6 @@ pub struct Order {
     pub fingerprint: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    #[serde(flatten)]
     pub details: OrderDetails,
     pub txns: Vec<Txn>,
     pub refunds: Vec<Refund>,
@@ -88,6 +87,9 @@ pub enum OrderCommand {
 /// A new order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewOrder {
+    /// The platform's own name for it. It is what public payment links are made of, so whoever gives
+    /// it must make it unguessable, and the same for the same order.
+    pub id: String,
     pub order_id: OrderId,
     pub details: OrderDetails,
 }
@@ -193,7 +195,7 @@ fn create(known: Known<'_>, new: &NewOrder, now: Timestamp) -> Result<Decision, 
     let order = Order {
         merchant_id: merchant_id.clone(),
         order_id: new.order_id.clone(),
-        id: internal_id(merchant_id, &new.order_id),
+        id: new.id.clone(),
         version: 1,
         fingerprint,
         created_at: now,
@@ -203,12 +205,6 @@ fn create(known: Known<'_>, new: &NewOrder, now: Timestamp) -> Result<Decision, 
         refunds: Vec::new(),
     };
     Ok(Decision::changed(order, vec![Transition::OrderCreated]))
-}
-
-/// The platform's own name of an order, the same however often it is asked for.
-pub fn internal_id(merchant_id: &MerchantId, order_id: &OrderId) -> String {
-    let hash = id::digest(&[merchant_id.as_str(), order_id.as_str(), "order"]);
-    format!("ordeh_{}", id::hex(&hash[..16]))
 }
 
 fn amend(order: &Order, amendment: &Amendment) -> Result<Decision, Refusal> {

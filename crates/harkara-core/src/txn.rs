@@ -29,7 +29,6 @@ pub struct Txn {
     /// The mandate that it registers or is paid by.
     pub mandate_id: Option<MandateId>,
     pub created_at: Timestamp,
-    #[serde(flatten)]
     pub way: PaymentWay,
     /// Text of a failure; `None` before the gateway answered.
     pub error: Option<TxnError>,
@@ -114,7 +113,6 @@ pub struct TxnError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayReply {
     pub created_at: Timestamp,
-    #[serde(flatten)]
     pub fields: GatewayFields,
 }
 

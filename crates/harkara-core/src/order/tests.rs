@@ -112,6 +112,7 @@ fn create(amount: &str, options: &[&str]) -> OrderCommand {
         .contains(&"give-back")
         .then(|| Json::parse(r#"{"auto_refund_post_success":"True"}"#).unwrap());
     OrderCommand::Create(Box::new(NewOrder {
+        id: "ordeh_1".to_owned(),
         order_id: OrderId::new("1"),
         details: OrderDetails {
             amount: Amount::parse(amount).unwrap(),
@@ -420,4 +421,17 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_stored_order_keeps_its_metadata_byte_for_byte() {
+    let mut world = World::new();
+    world.step("create 8 give-back").unwrap();
+    world.step("pay").unwrap();
+    let mut order = world.order.unwrap();
+    let metadata = Json::parse(r#"{ "b":1.0, "a":[1e3] }"#).unwrap();
+    order.details.metadata = Some(metadata.clone());
+    order.txns[0].way.metadata = Some(metadata);
+    let stored = serde_json::to_string(&order).unwrap();
+    assert_eq!(serde_json::from_str::<Order>(&stored).unwrap(), order);
 }
