@@ -1,0 +1,80 @@
+//! Settings as TOML again: what `harkara check-config` prints.
+//!
+//! Every setting is shown with the value that will be used, derived ones included; the text can be
+//! read as a settings file. Nothing is decided here.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::Config;
+
+impl Config {
+    /// What will be used, as TOML that gives the same settings again. There is nothing to mask: no
+    /// setting holds a secret, and a URL with a password in it is refused.
+    pub fn render(&self) -> String {
+        let Self {
+            log,
+            api,
+            delivery,
+            destinations,
+            gateway,
+            ..
+        } = self;
+        let ports: Vec<_> = destinations.ports.iter().map(u16::to_string).collect();
+        let private: Vec<_> = destinations.allow_private.iter().map(quoted).collect();
+        let names: Vec<_> = destinations
+            .static_names
+            .iter()
+            .map(|(name, address)| format!("{} = {}", quoted(name), quoted(address)))
+            .collect();
+        [
+            format!("environment = {}", quoted(self.environment)),
+            format!("data_dir = {}", quoted(self.data_dir.display())),
+            format!("listen = {}", quoted(self.listen)),
+            format!("public_url = {}", quoted(self.public_url(self.listen))),
+            format!("shutdown_seconds = {}", self.shutdown.as_secs()),
+            "\n[log]".into(),
+            format!("level = {}", quoted(log.level.as_str().to_lowercase())),
+            format!("format = {}", quoted(log.format)),
+            "\n[api]".into(),
+            format!("body_limit_bytes = {}", api.body_limit_bytes),
+            format!("json_depth = {}", api.json_depth),
+            "\n[delivery]".into(),
+            format!("permits = {}", delivery.permits),
+            format!("permits_per_endpoint = {}", delivery.permits_per_endpoint),
+            format!("inbox_events = {}", delivery.inbox_events),
+            format!("inbox_bytes = {}", delivery.inbox_bytes),
+            format!(
+                "attempt_timeout_seconds = {}",
+                delivery.attempt_timeout.as_secs()
+            ),
+            format!("sweep_seconds = {}", delivery.sweep.as_secs()),
+            "\n[destinations]".into(),
+            format!("allow_http = {}", destinations.allow_http),
+            format!("allow_private = [{}]", private.join(", ")),
+            format!("ports = [{}]", ports.join(", ")),
+            format!("static_names = {{ {} }}", names.join(", ")),
+            format!(
+                "ca_file = {}",
+                quoted(shown_path(destinations.ca_file.as_deref()))
+            ),
+            "\n[gateway]".into(),
+            format!("dummy = {}", gateway.dummy),
+            format!(
+                "dummy_pending_seconds = {}\n",
+                gateway.dummy_pending.as_secs()
+            ),
+        ]
+        .join("\n")
+    }
+}
+
+fn shown_path(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
+/// A TOML string.
+fn quoted(value: impl Display) -> String {
+    toml::Value::from(value.to_string()).to_string()
+}

@@ -1,0 +1,10 @@
+//! Harkara's body: the API, the store, the dispatcher, the dashboard and the command line.
+//!
+//! What may happen and what follows from it is decided in `harkara-core`; this crate parses,
+//! commits, sends and shows. `main.rs` is its only caller besides the tests.
+
+
+pub mod clock;
+pub mod config;
+pub mod keys;
+pub mod vault;
