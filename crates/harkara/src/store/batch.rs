@@ -1,0 +1,311 @@
+//! The committer: units in, one transaction, one flush, then an answer for each.
+//!
+//! One thread owns the writing connection, so no two writes ever race. What a unit does is in
+//! `sqlite/`; this file knows only queueing, savepoints and flushing. `Store` is its one caller.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+
+use super::error::{DbError, DbErrorKind};
+use super::sqlite::Pen;
+
+/// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
+const QUEUE: usize = 4096;
+/// Past this many units a flush is paid for many times over.
+const BATCH: usize = 256;
+/// How long a batch is held open for more when its predecessor had company.
+const HOLD: Duration = Duration::from_millis(1);
+/// Nothing came for this long: nobody is on the way, so holding on would only delay.
+const LULL: Duration = Duration::from_micros(200);
+
+/// One caller's writes, which land together or not at all.
+trait Unit: Send {
+    /// Does the writes within the open transaction; an error is about this unit alone.
+    fn run(&mut self, pen: &mut Pen) -> Result<(), DbError>;
+    /// Tells the caller, once it is known whether the transaction was flushed.
+    fn answer(self: Box<Self>, flushed: Result<(), DbError>);
+}
+
+struct Task<W, T> {
+    /// Taken when it is run, which happens once.
+    work: Option<W>,
+    result: Option<T>,
+    refusal: Option<DbError>,
+    reply: oneshot::Sender<Result<T, DbError>>,
+}
+
+impl<W, T> Unit for Task<W, T>
+where
+    W: FnOnce(&mut Pen) -> Result<T, DbError> + Send,
+    T: Send,
+{
+    fn run(&mut self, pen: &mut Pen) -> Result<(), DbError> {
+        let work = self.work.take().expect("a unit is run once");
+        match pen.unit(work) {
+            Ok(value) => {
+                self.result = Some(value);
+                Ok(())
+            }
+            Err(error) => {
+                self.refusal = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, flushed: Result<(), DbError>) {
+        let result = match (flushed, self.refusal) {
+            (Err(error), _) | (Ok(()), Some(error)) => Err(error),
+            (Ok(()), None) => Ok(self.result.expect("a flushed unit was run")),
+        };
+        // A caller that went away has no use for the answer; its write stands.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// A unit with its place in the bounded queue, which is free again once it has been answered.
+struct Queued {
+    unit: Box<dyn Unit>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// How the writer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Closed,
+    Failed,
+}
+
+/// The callers' side of the writer thread. Dropping it drains the queue and waits for the thread.
+pub(super) struct Committer {
+    queue: Mutex<Option<Sender<Queued>>>,
+    places: Arc<Semaphore>,
+    phase: watch::Receiver<Phase>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(pen: Pen) -> Result<Self, DbError> {
+        let (sender, receiver) = channel();
+        let (phase_sender, phase) = watch::channel(Phase::Open);
+        let places = Arc::new(Semaphore::new(QUEUE));
+        let writer = Writer {
+            pen,
+            queue: receiver,
+            previous: 0,
+        };
+        let notice = Notice {
+            phase: phase_sender,
+            last: Phase::Failed,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run_until_closed(notice))?;
+        Ok(Self {
+            queue: Mutex::new(Some(sender)),
+            places,
+            phase,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over a unit and waits for its flush; waits for a place in the queue first.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let place = self
+            .places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| closed())?;
+        self.enqueue(place, work).await
+    }
+
+    /// The same for callers who would rather hear `Busy` than stand in a queue that is full.
+    pub(super) async fn offer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let place = self
+            .places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|error| match error {
+                TryAcquireError::Closed => closed(),
+                TryAcquireError::NoPermits => DbError::new(
+                    DbErrorKind::Busy,
+                    format!("{QUEUE} writes are waiting already"),
+                ),
+            })?;
+        self.enqueue(place, work).await
+    }
+
+    async fn enqueue<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let (reply, answer) = oneshot::channel();
+        let unit = Box::new(Task {
+            work: Some(work),
+            result: None,
+            refusal: None,
+            reply,
+        });
+        let queued = Queued {
+            unit,
+            _place: place,
+        };
+        self.lock()
+            .as_ref()
+            .ok_or_else(closed)?
+            .send(queued)
+            .map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Takes no more units, flushes those that wait, and returns when the file is closed.
+    pub(super) async fn close(&self) {
+        self.places.close();
+        drop(self.lock().take());
+        // The sender lives as long as the thread, so an error here means that it has ended too.
+        let _ = self
+            .phase
+            .clone()
+            .wait_for(|phase| *phase != Phase::Open)
+            .await;
+    }
+
+    /// Returns when the writer has failed; never returns after an orderly close.
+    pub(super) async fn failed(&self) {
+        let mut phase = self.phase.clone();
+        if phase
+            .wait_for(|phase| *phase == Phase::Failed)
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Sender<Queued>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.lock().take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer was reported by its `Notice`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> DbError {
+    DbError::down("the store is closed")
+}
+
+/// Says how the writer ended, even when it ended by a panic.
+struct Notice {
+    phase: watch::Sender<Phase>,
+    last: Phase,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.phase.send_replace(self.last);
+    }
+}
+
+/// The thread's own side.
+struct Writer {
+    pen: Pen,
+    queue: Receiver<Queued>,
+    /// How many units the batch before had.
+    previous: usize,
+}
+
+impl Writer {
+    fn run_until_closed(mut self, mut notice: Notice) {
+        while let Some(batch) = self.gather() {
+            self.previous = batch.len();
+            if let Err(error) = self.write(batch) {
+                tracing::error!(%error, cause = %error.source, "the store can no longer be written to");
+                self.pen.abandon();
+                return;
+            }
+        }
+        match self.pen.close() {
+            Ok(()) => notice.last = Phase::Closed,
+            Err(error) => {
+                tracing::error!(%error, cause = %error.source, "the store did not close cleanly");
+            }
+        }
+    }
+
+    /// Waits for work and takes what is there; `None` when all callers have gone.
+    ///
+    /// In quiet times a unit is written at once. When the batch before had more than one, others
+    /// are likely on their way, and a flush shared is a flush saved.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a stopwatch for holding a batch open; no row ever sees it"
+    )]
+    fn gather(&mut self) -> Option<Vec<Queued>> {
+        let mut batch = vec![self.queue.recv().ok()?];
+        let held_since = Instant::now();
+        while batch.len() < BATCH {
+            let next = match self.queue.try_recv() {
+                Ok(queued) => Ok(queued),
+                Err(_) if self.previous > 1 => {
+                    let left = HOLD.saturating_sub(held_since.elapsed());
+                    self.queue.recv_timeout(left.min(LULL))
+                }
+                Err(_) => Err(RecvTimeoutError::Timeout),
+            };
+            match next {
+                Ok(queued) => batch.push(queued),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Some(batch)
+    }
+
+    /// Writes a batch and answers every unit in it. An error means that the writer must stop.
+    fn write(&mut self, mut batch: Vec<Queued>) -> Result<(), DbError> {
+        let flushed = self.flush(&mut batch);
+        if flushed.is_ok() {
+            self.pen.forget_what_changed();
+        }
+        for queued in batch {
+            queued.unit.answer(flushed.clone());
+        }
+        match flushed {
+            Err(error) if error.kind == DbErrorKind::Down => Err(error),
+            // The whole batch was refused (a full disk, say) and its callers know; the next may fit.
+            Err(_) => self.pen.roll_back(),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn flush(&mut self, batch: &mut [Queued]) -> Result<(), DbError> {
+        self.pen.begin()?;
+        for queued in batch {
+            if let Err(error) = queued.unit.run(&mut self.pen)
+                && (error.kind == DbErrorKind::Down || !self.pen.in_transaction())
+            {
+                return Err(error);
+            }
+        }
+        self.pen.commit()
+    }
+}

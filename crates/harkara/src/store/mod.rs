@@ -1,0 +1,182 @@
+//! The store: what must outlive the process, in one file that one process owns.
+//!
+//! The only room that knows SQL; it never knows why a row changes. Callers hand in values
+//! ([`Commit`], [`Settle`]…) that say what is to be true together, and wait for the flush that
+//! carries them. `submit.rs`, the dispatcher, the API's reads and the dashboard call it.
+//!
+//! Every write waits for the disk, so an `Ok` survives power loss; an error means that nothing of
+//! the call is stored. Reads see all writes that were answered before they began.
+
+mod batch;
+mod cache;
+mod codec;
+mod endpoints;
+mod error;
+mod merchants;
+mod migrate;
+mod rows;
+mod sqlite;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use harkara_core::delivery::NewDelivery;
+use harkara_core::endpoint::Endpoint;
+use harkara_core::id::MerchantId;
+use harkara_core::time::Timestamp;
+use rusqlite::Connection;
+
+pub use error::{DbError, DbErrorKind};
+pub use rows::*;
+pub use views::*;
+
+use batch::Committer;
+use cache::Cache;
+use sqlite::readers::Readers;
+use sqlite::{Changed, Pen, claim, commit, settle, sweep};
+
+/// A handle on the store; clones share it. When the last one goes, what is queued is written and
+/// the file is free for the next to open.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    committer: Committer,
+    readers: Readers,
+    caches: Arc<Caches>,
+    epoch: i64,
+}
+
+/// Copies of what nearly every request asks for.
+struct Caches {
+    endpoints: Cache<MerchantId, Arc<[Arc<Endpoint>]>>,
+    merchants: Cache<MerchantId, Arc<MerchantRow>>,
+    keys: Cache<String, Arc<ApiKeyRow>>,
+}
+
+impl Caches {
+    fn new() -> Self {
+        Self {
+            endpoints: Cache::new(),
+            merchants: Cache::new(),
+            keys: Cache::new(),
+        }
+    }
+
+    fn forget(&self, changed: &Changed) {
+        match changed {
+            Changed::Merchant(merchant_id) => {
+                self.endpoints.forget(merchant_id);
+                self.merchants.forget(merchant_id);
+            }
+            Changed::Key(key_id) => self.keys.forget(key_id),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, which is made if need be, and brings its schema up to date.
+    /// Blocks for as long as that takes. Refused while another process has it open.
+    pub fn open(folder: &Path) -> Result<Self, DbError> {
+        let caches = Arc::new(Caches::new());
+        let pen = Pen::open(folder, caches.clone())?;
+        let epoch = pen.epoch();
+        let committer = Committer::start(pen)?;
+        let readers = Readers::new(folder);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                committer,
+                readers,
+                caches,
+                epoch,
+            }),
+        })
+    }
+
+    /// Writes what is queued, refuses what comes later, and empties the log into the file.
+    pub async fn close(&self) {
+        self.shared.committer.close().await;
+    }
+
+    /// Returns when the store has failed for good (a flush was lost, the writer panicked): the
+    /// process must end, for only a new start can tell what is on disk.
+    pub async fn failed(&self) {
+        self.shared.committer.failed().await;
+    }
+
+    /// The number of this start. Claims of earlier ones are free at once.
+    pub fn epoch(&self) -> i64 {
+        self.shared.epoch
+    }
+
+    /// Makes a state change true, with its events and their deliveries. `Stale` when a guard fails,
+    /// `Busy` when the queue is full.
+    ///
+    /// A delivery whose predecessor (same endpoint and subject) has yet to show what its order mode
+    /// asks for is born waiting; one for a paused endpoint is born unclaimed.
+    pub async fn commit(&self, unit: Commit) -> Result<Committed, DbError> {
+        self.shared
+            .committer
+            .offer(move |pen| commit::commit(pen, &unit))
+            .await
+    }
+
+    /// Stores another delivery of an event that exists, due now; `Some` when it was born claimed.
+    pub async fn insert_replay(
+        &self,
+        delivery: NewDelivery,
+        now: Timestamp,
+        lease_until: Option<Timestamp>,
+    ) -> Result<Option<Claimed>, DbError> {
+        self.write(move |pen| commit::insert_replay(pen, &delivery, now, lease_until))
+            .await
+    }
+
+    /// Takes due deliveries of an active endpoint: fresh ones first, then the oldest of the rest.
+    pub async fn claim(&self, ask: ClaimAsk) -> Result<Vec<Claimed>, DbError> {
+        self.write(move |pen| claim::claim(pen, &ask)).await
+    }
+
+    /// Records an attempt and what it means. A claim that has been taken over changes nothing,
+    /// unless it brings the news that the merchant has the event.
+    pub async fn settle(&self, settle: Settle) -> Result<Settled, DbError> {
+        self.write(move |pen| settle::settle(pen, &settle)).await
+    }
+
+    /// Gives claims back, so that the next start need not wait for them.
+    pub async fn release(&self, leases: Vec<Lease>) -> Result<(), DbError> {
+        self.write(move |pen| claim::release(pen, &leases)).await
+    }
+
+    /// Moves the due times of an endpoint that lie beyond `furthest_due_at` back to it.
+    pub async fn pull_in(&self, far: FarEndpoint) -> Result<usize, DbError> {
+        self.write(move |pen| claim::pull_in(pen, &far)).await
+    }
+
+    /// Finds the active endpoints that have due deliveries in nobody's hands. Costs as much as there
+    /// are endpoints with pending deliveries, however many those are.
+    pub async fn sweep(&self, now: Timestamp) -> Result<Sweep, DbError> {
+        let epoch = self.shared.epoch;
+        self.read(move |conn| sweep::sweep(conn, epoch, now)).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        self.shared.committer.write(work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        self.shared.readers.read(query).await
+    }
+}

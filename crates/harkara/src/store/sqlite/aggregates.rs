@@ -1,0 +1,222 @@
+//! Writes of orders, mandates, notifications and snapshots of foreign ledgers, each with its guard.
+//!
+//! Two guards exist: the version, and the origin (what was decided here and what a foreign ledger
+//! says never overwrite each other). `commit` calls this, within its unit.
+
+use harkara_core::id::MerchantId;
+use rusqlite::params;
+
+use super::Pen;
+use crate::store::codec::Word;
+use crate::store::error::DbError;
+use crate::store::rows::{MandateRow, NotificationRow, OrderRow, SnapshotKind, SnapshotRow, Write};
+
+pub(super) fn write(pen: &Pen, merchant_id: &MerchantId, write: &Write) -> Result<(), DbError> {
+    match write {
+        Write::Order(row) => order(pen, merchant_id, row),
+        Write::Mandate(row) => mandate(pen, merchant_id, row),
+        Write::Notification(row) => notification(pen, merchant_id, row),
+        Write::Snapshot(row) => snapshot(pen, merchant_id, row),
+    }
+}
+
+/// An insert that meets a row fails by its key; an update that meets another version changes none.
+fn guarded(changed: usize, what: impl std::fmt::Display, version: i64) -> Result<(), DbError> {
+    match changed {
+        0 => Err(DbError::stale(format!(
+            "{what} is not at version {} any more",
+            version - 1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+const INSERT_ORDER: &str = "
+    insert into orders (merchant_id, order_key, order_id, internal_id, doc, version, origin,
+        status, amount_minor, currency, customer_id, created_at, updated_at)
+    values (?1, ?2, ?3, ?4, ?5, 1, 'own', ?6, ?7, ?8, ?9, ?10, ?11)";
+
+const UPDATE_ORDER: &str = "
+    update orders set doc = ?3, version = ?4, status = ?5, amount_minor = ?6, currency = ?7,
+        customer_id = ?8, updated_at = ?9
+    where merchant_id = ?1 and order_key = ?2 and version = ?4 - 1 and origin = 'own'";
+
+const INSERT_REF: &str = "
+    insert into order_refs (merchant_id, kind, value, order_key) values (?1, ?2, ?3, ?4)
+    on conflict (merchant_id, kind, value) do nothing";
+
+fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbError> {
+    let merchant = merchant_id.as_str();
+    let key = row.order_id.as_str().to_lowercase();
+    let changed = match row.version {
+        1 => pen.execute(
+            INSERT_ORDER,
+            params![
+                merchant,
+                key,
+                row.order_id.as_str(),
+                row.internal_id,
+                row.doc,
+                row.status,
+                row.amount_minor,
+                row.currency,
+                row.customer_id,
+                row.created_at.as_micros(),
+                row.updated_at.as_micros(),
+            ],
+        )?,
+        version => pen.execute(
+            UPDATE_ORDER,
+            params![
+                merchant,
+                key,
+                row.doc,
+                version,
+                row.status,
+                row.amount_minor,
+                row.currency,
+                row.customer_id,
+                row.updated_at.as_micros(),
+            ],
+        )?,
+    };
+    guarded(changed, format_args!("order {}", row.order_id), row.version)?;
+    for (kind, value) in &row.refs {
+        pen.execute(INSERT_REF, params![merchant, kind.word(), value, key])?;
+    }
+    Ok(())
+}
+
+const INSERT_MANDATE: &str = "
+    insert into mandates (merchant_id, mandate_id, doc, version, origin, status, customer_id,
+        order_id, created_at)
+    values (?1, ?2, ?3, 1, 'own', ?4, ?5, ?6, ?7)";
+
+const UPDATE_MANDATE: &str = "
+    update mandates set doc = ?3, version = ?4, status = ?5, customer_id = ?6, order_id = ?7
+    where merchant_id = ?1 and mandate_id = ?2 and version = ?4 - 1 and origin = 'own'";
+
+fn mandate(pen: &Pen, merchant_id: &MerchantId, row: &MandateRow) -> Result<(), DbError> {
+    let (merchant, id) = (merchant_id.as_str(), row.mandate_id.as_str());
+    let order_id = row.order_id.as_ref().map(|id| id.as_str());
+    let changed = match row.version {
+        1 => pen.execute(
+            INSERT_MANDATE,
+            params![
+                merchant,
+                id,
+                row.doc,
+                row.status,
+                row.customer_id,
+                order_id,
+                row.created_at.as_micros()
+            ],
+        )?,
+        version => pen.execute(
+            UPDATE_MANDATE,
+            params![
+                merchant,
+                id,
+                row.doc,
+                version,
+                row.status,
+                row.customer_id,
+                order_id
+            ],
+        )?,
+    };
+    guarded(changed, format_args!("mandate {id}"), row.version)
+}
+
+const INSERT_NOTIFICATION: &str = "
+    insert into notifications (merchant_id, object_reference_id, doc, version, origin, status,
+        mandate_id, created_at)
+    values (?1, ?2, ?3, 1, 'own', ?4, ?5, ?6)";
+
+const UPDATE_NOTIFICATION: &str = "
+    update notifications set doc = ?3, version = ?4, status = ?5, mandate_id = ?6
+    where merchant_id = ?1 and object_reference_id = ?2 and version = ?4 - 1 and origin = 'own'";
+
+fn notification(pen: &Pen, merchant_id: &MerchantId, row: &NotificationRow) -> Result<(), DbError> {
+    let (merchant, id) = (merchant_id.as_str(), row.object_reference_id.as_str());
+    let mandate_id = row.mandate_id.as_str();
+    let changed = match row.version {
+        1 => pen.execute(
+            INSERT_NOTIFICATION,
+            params![
+                merchant,
+                id,
+                row.doc,
+                row.status,
+                mandate_id,
+                row.created_at.as_micros()
+            ],
+        )?,
+        version => pen.execute(
+            UPDATE_NOTIFICATION,
+            params![merchant, id, row.doc, version, row.status, mandate_id],
+        )?,
+    };
+    guarded(changed, format_args!("notification {id}"), row.version)
+}
+
+const SNAPSHOT_ORDER: &str = "
+    insert into orders (merchant_id, order_key, order_id, doc, version, origin, status,
+        customer_id, created_at, updated_at)
+    values (?1, ?2, ?3, ?4, 1, 'foreign', ?5, ?6, ?7, ?7)
+    on conflict (merchant_id, order_key) do update set doc = excluded.doc,
+        version = orders.version + 1, status = excluded.status,
+        customer_id = excluded.customer_id, updated_at = excluded.updated_at
+    where orders.origin = 'foreign'";
+
+const SNAPSHOT_MANDATE: &str = "
+    insert into mandates (merchant_id, mandate_id, doc, version, origin, status, customer_id,
+        created_at)
+    values (?1, ?2, ?3, 1, 'foreign', ?4, ?5, ?6)
+    on conflict (merchant_id, mandate_id) do update set doc = excluded.doc,
+        version = mandates.version + 1, status = excluded.status,
+        customer_id = excluded.customer_id
+    where mandates.origin = 'foreign'";
+
+const SNAPSHOT_NOTIFICATION: &str = "
+    insert into notifications (merchant_id, object_reference_id, doc, version, origin, status,
+        created_at)
+    values (?1, ?2, ?3, 1, 'foreign', ?4, ?5)
+    on conflict (merchant_id, object_reference_id) do update set doc = excluded.doc,
+        version = notifications.version + 1, status = excluded.status
+    where notifications.origin = 'foreign'";
+
+fn snapshot(pen: &Pen, merchant_id: &MerchantId, row: &SnapshotRow) -> Result<(), DbError> {
+    let SnapshotRow {
+        kind,
+        id,
+        doc,
+        status,
+        customer_id,
+        now,
+    } = row;
+    let (merchant, now) = (merchant_id.as_str(), now.as_micros());
+    let changed = match kind {
+        SnapshotKind::Order => {
+            let key = id.to_lowercase();
+            pen.execute(
+                SNAPSHOT_ORDER,
+                params![merchant, key, id, doc, status, customer_id, now],
+            )?
+        }
+        SnapshotKind::Mandate => pen.execute(
+            SNAPSHOT_MANDATE,
+            params![merchant, id, doc, status, customer_id, now],
+        )?,
+        SnapshotKind::Notification => pen.execute(
+            SNAPSHOT_NOTIFICATION,
+            params![merchant, id, doc, status, now],
+        )?,
+    };
+    match changed {
+        0 => Err(DbError::stale(format!(
+            "{kind:?} {id} was decided here, not by a foreign ledger"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,289 @@
+//! The hot write: guards, aggregates, events with their bodies and deliveries, in one unit.
+//!
+//! Gives an event its position and its number within the subject, and each delivery its place in
+//! line. Decides nothing about who hears of what; that came with the [`Commit`]. `Store` calls it
+//! through the committer.
+
+use bytes::Bytes;
+use harkara_core::delivery::{DeliveryKind, DeliveryState, NewDelivery};
+use harkara_core::id::{EndpointId, MerchantId};
+use harkara_core::time::Timestamp;
+use rusqlite::params;
+
+use super::place::{Line, Place, place};
+use super::{Pen, aggregates};
+use crate::store::codec::Word;
+use crate::store::error::DbError;
+use crate::store::rows::{
+    Claimed, Commit, Committed, CommittedEvent, NewEvent, NewIdempotencyKey, ScheduledOutcome,
+};
+
+pub(in crate::store) fn commit(pen: &mut Pen, unit: &Commit) -> Result<Committed, DbError> {
+    let merchant_id = &unit.merchant_id;
+    if let Some(id) = &unit.finished {
+        finish(pen, merchant_id, id)?;
+    }
+    if let Some(key) = &unit.idempotency {
+        insert_idempotency_key(pen, merchant_id, key, unit.now)?;
+    }
+    for write in &unit.writes {
+        aggregates::write(pen, merchant_id, write)?;
+    }
+    for outcome in &unit.schedule {
+        schedule(pen, outcome)?;
+    }
+    let mut committed = Committed::default();
+    for new in &unit.events {
+        assert_eq!(
+            &new.event.merchant_id, merchant_id,
+            "a unit is about one merchant"
+        );
+        let born = insert_event(pen, new)?;
+        for delivery in &new.deliveries {
+            let claimed = insert_delivery(pen, &born, delivery, (unit.now, unit.lease_until))?;
+            committed.claimed.extend(claimed);
+        }
+        committed.events.push(CommittedEvent {
+            event_id: new.event.id.clone(),
+            position: born.position,
+            sequence: born.sequence,
+        });
+    }
+    Ok(committed)
+}
+
+/// Stores one more delivery of an event, for a replay or a test.
+pub(in crate::store) fn insert_replay(
+    pen: &Pen,
+    delivery: &NewDelivery,
+    now: Timestamp,
+    lease_until: Option<Timestamp>,
+) -> Result<Option<Claimed>, DbError> {
+    let sql = "
+        select e.position, e.sequence, e.name, e.subject, b.body
+        from events e
+        join event_bodies b on b.merchant_id = e.merchant_id and b.position = e.position
+        where e.merchant_id = ?1 and e.event_id = ?2";
+    let key = params![delivery.merchant_id.as_str(), delivery.event_id.as_str()];
+    let born = pen.find(sql, key, |row| {
+        Ok(Born {
+            position: row.get(0)?,
+            sequence: row.get(1)?,
+            name: row.get(2)?,
+            subject: row.get(3)?,
+            body: Bytes::from(row.get::<_, Vec<u8>>(4)?),
+        })
+    })?;
+    let born =
+        born.ok_or_else(|| DbError::stale(format!("event {} does not exist", delivery.event_id)))?;
+    insert_delivery(pen, &born, delivery, (now, lease_until))
+}
+
+/// A scheduled outcome is carried out once: whoever deletes its row.
+fn finish(pen: &Pen, merchant_id: &MerchantId, id: &str) -> Result<(), DbError> {
+    let sql = "delete from scheduled_outcomes where merchant_id = ?1 and id = ?2";
+    match pen.execute(sql, params![merchant_id.as_str(), id])? {
+        0 => Err(DbError::stale(format!(
+            "scheduled outcome {id} was carried out already"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn insert_idempotency_key(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    new: &NewIdempotencyKey,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let sql = "
+        insert into idempotency_keys (merchant_id, key, request_hash, response, created_at)
+        values (?1, ?2, ?3, ?4, ?5)";
+    let NewIdempotencyKey {
+        key,
+        request_hash,
+        response,
+    } = new;
+    let row = params![
+        merchant_id.as_str(),
+        key,
+        request_hash,
+        response,
+        now.as_micros()
+    ];
+    pen.execute(sql, row).map(drop)
+}
+
+fn schedule(pen: &Pen, outcome: &ScheduledOutcome) -> Result<(), DbError> {
+    let sql = "
+        insert into scheduled_outcomes (merchant_id, id, due_at, doc) values (?1, ?2, ?3, ?4)";
+    let ScheduledOutcome {
+        merchant_id,
+        id,
+        due_at,
+        doc,
+    } = outcome;
+    pen.execute(
+        sql,
+        params![merchant_id.as_str(), id, due_at.as_micros(), doc],
+    )
+    .map(drop)
+}
+
+/// An event that has its place in the feed and in its subject.
+struct Born {
+    position: i64,
+    sequence: i64,
+    name: String,
+    subject: String,
+    body: Bytes,
+}
+
+pub(in crate::store) const LAST_SEQUENCE: &str = "
+    select coalesce(max(sequence), 0) from events where merchant_id = ?1 and subject = ?2";
+
+const INSERT_EVENT: &str = "
+    insert into events (merchant_id, position, event_id, name, subject, sequence, transition,
+        created_at)
+    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+const INSERT_BODY: &str = "
+    insert into event_bodies (merchant_id, position, body) values (?1, ?2, ?3)";
+
+fn insert_event(pen: &mut Pen, new: &NewEvent) -> Result<Born, DbError> {
+    let event = &new.event;
+    let merchant = event.merchant_id.as_str();
+    let subject = event.subject.key();
+    let last: Option<i64> =
+        pen.find(LAST_SEQUENCE, params![merchant, subject], |row| row.get(0))?;
+    let sequence = last.unwrap_or(0) + 1;
+    let position = pen.next_position();
+    pen.execute(
+        INSERT_EVENT,
+        params![
+            merchant,
+            position,
+            event.id.as_str(),
+            event.name.as_str(),
+            subject,
+            sequence,
+            event.transition,
+            event.created_at.as_micros(),
+        ],
+    )?;
+    pen.execute(INSERT_BODY, params![merchant, position, &event.body[..]])?;
+    let name = event.name.as_str().to_owned();
+    Ok(Born {
+        position,
+        sequence,
+        name,
+        subject,
+        body: event.body.clone(),
+    })
+}
+
+const INSERT_DELIVERY: &str = "
+    insert into deliveries (merchant_id, delivery_id, endpoint_id, event_id, position, subject,
+        sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking,
+        due_at, fence, node, lease_until, created_at, settled_at, attempts, retried)
+    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+        ?19, ?20, 0, 0)";
+
+/// Stores a delivery in the state that its place in line gives it, claimed by us if it is due, the
+/// endpoint is being called, and a lease (the second of the times) was asked for.
+fn insert_delivery(
+    pen: &Pen,
+    event: &Born,
+    new: &NewDelivery,
+    (now, lease_until): (Timestamp, Option<Timestamp>),
+) -> Result<Option<Claimed>, DbError> {
+    let active = is_active(pen, &new.merchant_id, &new.endpoint_id)?;
+    let place = place_of(pen, event, new)?;
+    let state = match (&new.withheld, &place.waiting_on) {
+        (Some(_), _) => DeliveryState::Withheld,
+        (None, Some(_)) => DeliveryState::Waiting,
+        (None, None) => DeliveryState::Pending,
+    };
+    let due = state == DeliveryState::Pending;
+    // A test is a person asking whether a paused endpoint could be resumed.
+    let lease = lease_until.filter(|_| due && (active || new.kind == DeliveryKind::Test));
+    let fence = i64::from(lease.is_some());
+    let now = now.as_micros();
+    pen.execute(
+        INSERT_DELIVERY,
+        params![
+            new.merchant_id.as_str(),
+            new.id.as_str(),
+            new.endpoint_id.as_str(),
+            new.event_id.as_str(),
+            event.position,
+            event.subject,
+            event.sequence,
+            new.kind.word(),
+            new.order.word(),
+            new.url_override,
+            state.word(),
+            new.withheld.as_ref().map(ToString::to_string),
+            place.waiting_on,
+            place.overtaking,
+            due.then_some(now),
+            fence,
+            lease.map_or(0, |_| pen.epoch()),
+            lease.map_or(0, Timestamp::as_micros),
+            now,
+            new.withheld.map(|_| now),
+        ],
+    )?;
+    Ok(lease.map(|lease_until| Claimed {
+        merchant_id: new.merchant_id.clone(),
+        delivery_id: new.id.clone(),
+        endpoint_id: new.endpoint_id.clone(),
+        event_id: new.event_id.clone(),
+        event_name: event.name.clone(),
+        subject: event.subject.clone(),
+        sequence: event.sequence,
+        attempts: 0,
+        fence,
+        lease_until,
+        kind: new.kind,
+        url_override: new.url_override.clone(),
+        overtaking: place.overtaking,
+        body: event.body.clone(),
+    }))
+}
+
+/// Replays and tests stand in no line, and what is withheld stands nowhere.
+fn place_of(pen: &Pen, event: &Born, new: &NewDelivery) -> Result<Place, DbError> {
+    let stands_in_line = match new.kind {
+        DeliveryKind::Event => new.withheld.is_none(),
+        DeliveryKind::Replay | DeliveryKind::Test => false,
+    };
+    if !stands_in_line {
+        return Ok(Place::default());
+    }
+    let line = Line {
+        merchant_id: new.merchant_id.as_str(),
+        endpoint_id: new.endpoint_id.as_str(),
+        subject: &event.subject,
+        sequence: event.sequence,
+    };
+    place(pen, &line, new.order)
+}
+
+/// Whether an endpoint is being called. One that was deleted since the deliveries were planned
+/// makes the plan stale.
+fn is_active(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+) -> Result<bool, DbError> {
+    let sql = "
+        select state = 'active' from endpoints
+        where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
+    pen.find(
+        sql,
+        params![merchant_id.as_str(), endpoint_id.as_str()],
+        |row| row.get(0),
+    )?
+    .ok_or_else(|| DbError::stale(format!("endpoint {endpoint_id} does not exist any more")))
+}

@@ -1,0 +1,289 @@
+//! SQLite: one connection that writes, a few that read, and the settings our promises rest on.
+//!
+//! The hot four live beside this file (`commit`, `claim`, `settle`, `sweep`); everything here is
+//! about opening, transactions and closing. The committer holds the [`Pen`], `Store` the readers.
+
+pub(super) mod aggregates;
+pub(super) mod claim;
+pub(super) mod commit;
+pub(super) mod place;
+pub(super) mod readers;
+pub(super) mod settle;
+pub(super) mod sweep;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use harkara_core::id::MerchantId;
+use rusqlite::config::DbConfig;
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
+
+use super::Caches;
+use super::error::{DbError, DbErrorKind};
+use super::migrate;
+
+/// 3.51.3 mended a race between two connections that reset the log.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Page size first: it is fixed once the file has content. `synchronous=full` makes a commit outlive
+/// the power; the checkpoint runs inside the writer's commits, every 16 MB of log.
+const WRITER_SETTINGS: &str = "
+    pragma page_size = 8192;
+    pragma busy_timeout = 5000;
+    pragma journal_mode = wal;
+    pragma synchronous = full;
+    pragma wal_autocheckpoint = 2000;
+    pragma journal_size_limit = 67108864;
+    pragma cache_size = -32768;
+    pragma mmap_size = 0;
+    pragma temp_store = memory;
+";
+
+const READER_SETTINGS: &str = "
+    pragma busy_timeout = 5000;
+    pragma cache_size = -8192;
+    pragma mmap_size = 0;
+    pragma temp_store = memory;
+";
+
+/// What the query planner is to believe about the sizes of tables and the rows per prefix of a key:
+/// always those of a store that has grown. Without them it takes a merchant for a handful of rows
+/// and scans all of its deliveries where a partial index would find one.
+const STATISTICS: &str = "
+    analyze sqlite_schema;
+    delete from sqlite_stat1;
+    insert into sqlite_stat1 (tbl, idx, stat) values
+        ('deliveries', 'deliveries', '1000000 100000 1'),
+        ('deliveries', 'deliveries_of_event', '1000000 100000 2'),
+        ('deliveries', 'deliveries_due', '100000 10000 1000 500 2 1'),
+        ('deliveries', 'deliveries_open', '100000 10000 4 2 1'),
+        ('deliveries', 'deliveries_waiting', '10000 1000 1'),
+        ('events', 'events', '1000000 100000 1'),
+        ('events', 'events_by_id', '1000000 100000 1'),
+        ('events', 'events_by_subject', '1000000 100000 5 1'),
+        ('orders', 'sqlite_autoindex_orders_1', '200000 20000 1'),
+        ('orders', 'orders_by_internal_id', '200000 1'),
+        ('orders', 'orders_by_age', '200000 20000 2 1');
+    analyze sqlite_schema;
+";
+
+const STATEMENTS_KEPT: usize = 128;
+
+/// Something whose cached copy is out of date once the batch is flushed.
+pub(super) enum Changed {
+    Merchant(MerchantId),
+    Key(String),
+}
+
+/// The right to write: the one writing connection, and the numbers that only a writer counts.
+pub(super) struct Pen {
+    conn: Connection,
+    /// This start's number, which marks our claims.
+    epoch: i64,
+    /// The position of the newest event.
+    position: i64,
+    changed: Vec<Changed>,
+    caches: Arc<Caches>,
+    /// Held for as long as the file may be written to.
+    _lock: File,
+}
+
+impl Pen {
+    /// Opens the store of a folder, makes it one's own, and brings its schema up to date.
+    pub(super) fn open(folder: &Path, caches: Arc<Caches>) -> Result<Self, DbError> {
+        assert!(
+            rusqlite::version_number() >= OLDEST_SQLITE,
+            "SQLite {} can lose its log; link 3.51.3 or later",
+            rusqlite::version()
+        );
+        std::fs::create_dir_all(folder)?;
+        let lock = lock(folder)?;
+        let mut conn = Connection::open(database(folder))?;
+        keep_plans(&conn)?;
+        conn.execute_batch(WRITER_SETTINGS)?;
+        let mode: String = conn.query_row("pragma journal_mode", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let cause = format!("the file system does not allow a write-ahead log (got {mode})");
+            return Err(DbError::down(cause));
+        }
+        migrate::apply_all(&mut conn)?;
+        conn.execute_batch(STATISTICS)?;
+        let epoch = next_epoch(&conn)?;
+        let position = newest_position(&conn)?;
+        Ok(Self {
+            conn,
+            epoch,
+            position,
+            changed: Vec::new(),
+            caches,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    fn next_position(&mut self) -> i64 {
+        self.position += 1;
+        self.position
+    }
+
+    /// Has the cached copy of this forgotten after the flush.
+    pub(super) fn change(&mut self, changed: Changed) {
+        self.changed.push(changed);
+    }
+
+    pub(super) fn forget_what_changed(&mut self) {
+        for changed in self.changed.drain(..) {
+            self.caches.forget(&changed);
+        }
+    }
+
+    pub(super) fn begin(&mut self) -> Result<(), DbError> {
+        self.changed.clear();
+        self.execute("begin immediate", [])?;
+        Ok(())
+    }
+
+    /// The flush. After an I/O error nobody knows what is on disk, so it is never tried again.
+    pub(super) fn commit(&self) -> Result<(), DbError> {
+        self.execute("commit", [])?;
+        Ok(())
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.conn.is_autocommit()
+    }
+
+    pub(super) fn roll_back(&self) -> Result<(), DbError> {
+        if self.in_transaction() {
+            self.execute("rollback", []).map_err(|e| DbError {
+                kind: DbErrorKind::Down,
+                source: e.source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs one unit in a savepoint: when it fails, it alone leaves nothing behind.
+    pub(super) fn unit<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let position = self.position;
+        self.execute("savepoint unit", [])?;
+        let result = work(self);
+        if result.is_err() {
+            self.position = position;
+            if !self.in_transaction() {
+                // SQLite has given up the whole transaction, savepoint included.
+                return result;
+            }
+            self.execute("rollback to unit", [])?;
+        }
+        self.execute("release unit", [])?;
+        result
+    }
+
+    /// Empties the log into the file and closes it.
+    pub(super) fn close(self) -> Result<(), DbError> {
+        self.conn
+            .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        self.conn.close().map_err(|(_, error)| error)?;
+        Ok(())
+    }
+
+    /// Lets go of the file without another flush, which might report success for pages that an
+    /// earlier one lost.
+    pub(super) fn abandon(self) {
+        if let Err(error) = self
+            .conn
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::error!(%error, "the store's log may be checkpointed on closing");
+        }
+    }
+
+    /// Runs a statement and counts the rows it changed.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, DbError> {
+        Ok(self.prepare(sql)?.execute(params)?)
+    }
+
+    /// The first row that a query finds.
+    pub(super) fn find<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, DbError> {
+        Ok(self.prepare(sql)?.query_row(params, read).optional()?)
+    }
+
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, DbError> {
+        Ok(self.conn.prepare_cached(sql)?)
+    }
+}
+
+/// A connection that can only read, for the pool.
+fn open_reader(folder: &Path) -> Result<Connection, DbError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(database(folder), flags)?;
+    keep_plans(&conn)?;
+    conn.execute_batch(READER_SETTINGS)?;
+    Ok(conn)
+}
+
+/// Statements are planned once and kept. Unless told to keep its plans stable, SQLite looks at what
+/// is bound to them and plans anew at each change.
+fn keep_plans(conn: &Connection) -> Result<(), DbError> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("harkara.db")
+}
+
+/// Two writers on one file would each believe that the other's claims are dead.
+fn lock(folder: &Path) -> Result<File, DbError> {
+    let path = folder.join("harkara.lock");
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DbError::down(format!(
+            "another process serves {}; stop it, or choose another data folder",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Each start counts one further; claims of earlier ones are free at once.
+fn next_epoch(conn: &Connection) -> Result<i64, DbError> {
+    let sql = "
+        insert into counters (name, value) values ('epoch', 1)
+        on conflict (name) do update set value = counters.value + 1
+        returning value";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// The highest position over all merchants, one seek for each of them.
+fn newest_position(conn: &Connection) -> Result<i64, DbError> {
+    let sql = "
+        with recursive merchant (id) as (
+            select min(merchant_id) from events
+            union all
+            select (select min(merchant_id) from events where merchant_id > merchant.id)
+            from merchant where merchant.id is not null)
+        select coalesce(max(
+            (select max(position) from events where merchant_id = merchant.id)), 0)
+        from merchant";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}

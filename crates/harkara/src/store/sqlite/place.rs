@@ -1,0 +1,66 @@
+//! Where a delivery stands in the line of its endpoint and subject.
+//!
+//! The one place that carries out order modes in SQL: asked when a delivery is born, and again for
+//! those behind a delivery whenever it gets an outcome. `commit` and `settle` call it.
+
+use harkara_core::delivery::DeliveryState;
+use harkara_core::endpoint::OrderMode;
+use rusqlite::params;
+
+use super::Pen;
+use crate::store::codec::Columns;
+use crate::store::error::DbError;
+
+/// The line of one endpoint and subject, as seen from one of its members.
+pub(super) struct Line<'a> {
+    pub(super) merchant_id: &'a str,
+    pub(super) endpoint_id: &'a str,
+    pub(super) subject: &'a str,
+    /// The member's own number; it looks at those before.
+    pub(super) sequence: i64,
+}
+
+/// What those before it mean for a delivery.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The delivery whose outcome it waits for; `None` means that it is due.
+    pub(super) waiting_on: Option<String>,
+    /// It is due although an earlier one is not settled.
+    pub(super) overtaking: bool,
+}
+
+pub(in crate::store) const UNSETTLED_BEFORE: &str = "
+    select delivery_id, state, attempts from deliveries
+    where merchant_id = ?1 and subject = ?2 and endpoint_id = ?3 and sequence < ?4
+      and kind = 'event' and state in ('pending', 'waiting')
+    order by sequence desc";
+
+/// `strict` waits for the last one that is unsettled, `hold` for the last that has no attempt yet.
+pub(super) fn place(pen: &Pen, line: &Line<'_>, mode: OrderMode) -> Result<Place, DbError> {
+    let mut statement = pen.prepare(UNSETTLED_BEFORE)?;
+    let mut rows = statement.query(params![
+        line.merchant_id,
+        line.subject,
+        line.endpoint_id,
+        line.sequence
+    ])?;
+    let mut place = Place::default();
+    while let Some(row) = rows.next()? {
+        place.overtaking = true;
+        let untried = row.word::<DeliveryState>("state")? == DeliveryState::Waiting
+            || row.get::<_, i64>("attempts")? == 0;
+        let waits = match mode {
+            OrderMode::Hold => untried,
+            OrderMode::Strict => true,
+            OrderMode::None => break,
+        };
+        if waits {
+            let waiting_on = Some(row.get("delivery_id")?);
+            return Ok(Place {
+                waiting_on,
+                overtaking: false,
+            });
+        }
+    }
+    Ok(place)
+}

@@ -1,0 +1,195 @@
+//! Recording what came of an attempt, and letting those who waited for it go on.
+//!
+//! What an outcome means was judged before; here it is made true once, by whoever holds the claim.
+//! `Store` calls it through the committer, so settles share flushes with commits.
+
+use harkara_core::delivery::{DeliveryState, Verdict};
+use harkara_core::endpoint::OrderMode;
+use harkara_core::time::Timestamp;
+use rusqlite::params;
+
+use super::place::{Line, place};
+use super::{Changed, Pen};
+use crate::store::codec::{Columns, Word, micros};
+use crate::store::error::DbError;
+use crate::store::rows::{AttemptVerdict, Settle, Settled};
+
+pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled, DbError> {
+    let stored = stored(pen, settle)?;
+    let held = stored.fence == settle.fence && stored.state == DeliveryState::Pending;
+    record_attempt(pen, settle, held)?;
+    // A late failure is about a claim that is over. A late 200 is true all the same.
+    let late_news =
+        settle.verdict == Verdict::Delivered && stored.state != DeliveryState::Delivered;
+    if !held && !late_news {
+        return Ok(Settled::default());
+    }
+    apply(pen, settle)?;
+    let released = release_waiting(pen, settle)?;
+    let paused = match &settle.pause {
+        Some(reason) if held => pause(pen, settle, reason)?,
+        Some(_) | None => false,
+    };
+    Ok(Settled {
+        held,
+        released,
+        paused,
+    })
+}
+
+struct Stored {
+    state: DeliveryState,
+    fence: i64,
+}
+
+fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
+    let sql = "
+        select state, fence from deliveries
+        where merchant_id = ?1 and delivery_id = ?2 and endpoint_id = ?3";
+    let key = params![
+        settle.merchant_id.as_str(),
+        settle.delivery_id.as_str(),
+        settle.endpoint_id.as_str()
+    ];
+    pen.find(sql, key, |row| {
+        Ok(Stored {
+            state: row.word("state")?,
+            fence: row.get("fence")?,
+        })
+    })?
+    .ok_or_else(|| DbError::stale(format!("delivery {} does not exist", settle.delivery_id)))
+}
+
+/// Every call that was made is kept, whoever held the claim. Calls are numbered as they are
+/// recorded; `attempts` of the delivery counts those that its ladder has used.
+fn record_attempt(pen: &Pen, settle: &Settle, held: bool) -> Result<(), DbError> {
+    let sql = "
+        insert into attempts (merchant_id, delivery_id, n, started_at, duration_us, status,
+            failure, doc, verdict, retry_at, late)
+        select ?1, ?2, coalesce(max(n), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+        from attempts where merchant_id = ?1 and delivery_id = ?2";
+    let (verdict, retry_at) = match settle.verdict {
+        Verdict::Delivered => (AttemptVerdict::Delivered, None),
+        Verdict::RetryAt(at) => (AttemptVerdict::Retry, Some(at)),
+        Verdict::Exhausted => (AttemptVerdict::Exhausted, None),
+    };
+    let attempt = &settle.attempt;
+    pen.execute(
+        sql,
+        params![
+            settle.merchant_id.as_str(),
+            settle.delivery_id.as_str(),
+            attempt.started_at.as_micros(),
+            attempt.duration_us,
+            attempt.status,
+            attempt.failure,
+            attempt.doc,
+            verdict.word(),
+            micros(retry_at),
+            !held,
+        ],
+    )?;
+    Ok(())
+}
+
+fn apply(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
+    let sql = "
+        update deliveries set state = ?3, due_at = ?4, settled_at = ?5, reason = null,
+            attempts = attempts + 1, retried = 1, node = 0, lease_until = 0
+        where merchant_id = ?1 and delivery_id = ?2";
+    let (state, due_at, settled_at) = match settle.verdict {
+        Verdict::Delivered => (DeliveryState::Delivered, None, Some(settle.now)),
+        Verdict::RetryAt(at) => (DeliveryState::Pending, Some(at), None),
+        Verdict::Exhausted => (DeliveryState::Exhausted, None, Some(settle.now)),
+    };
+    pen.execute(
+        sql,
+        params![
+            settle.merchant_id.as_str(),
+            settle.delivery_id.as_str(),
+            state.word(),
+            micros(due_at),
+            micros(settled_at),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A delivery that waits for the one that was settled.
+struct Waiting {
+    delivery_id: String,
+    endpoint_id: String,
+    subject: String,
+    sequence: i64,
+    mode: OrderMode,
+}
+
+/// Gives those that wait for this delivery a new place; the ones that are due now are counted.
+fn release_waiting(pen: &Pen, settle: &Settle) -> Result<i64, DbError> {
+    let merchant_id = settle.merchant_id.as_str();
+    let mut released = 0;
+    for next in waiting(pen, merchant_id, settle.delivery_id.as_str())? {
+        let line = Line {
+            merchant_id,
+            endpoint_id: &next.endpoint_id,
+            subject: &next.subject,
+            sequence: next.sequence,
+        };
+        let place = place(pen, &line, next.mode)?;
+        let due_at = place.waiting_on.is_none().then_some(settle.now);
+        released += i64::from(due_at.is_some());
+        let sql = "
+            update deliveries set state = ?3, due_at = ?4, waiting_on = ?5, overtaking = ?6
+            where merchant_id = ?1 and delivery_id = ?2";
+        let state = match due_at {
+            Some(_) => DeliveryState::Pending,
+            None => DeliveryState::Waiting,
+        };
+        let due_at = due_at.map(Timestamp::as_micros);
+        let row = params![
+            merchant_id,
+            next.delivery_id,
+            state.word(),
+            due_at,
+            place.waiting_on,
+            place.overtaking
+        ];
+        pen.execute(sql, row)?;
+    }
+    Ok(released)
+}
+
+pub(in crate::store) const WAITING_ON: &str = "
+    select delivery_id, endpoint_id, subject, sequence, order_mode from deliveries
+    where merchant_id = ?1 and waiting_on = ?2 and state = 'waiting'
+    order by sequence";
+
+fn waiting(pen: &Pen, merchant_id: &str, delivery_id: &str) -> Result<Vec<Waiting>, DbError> {
+    let mut statement = pen.prepare(WAITING_ON)?;
+    let rows = statement.query_map(params![merchant_id, delivery_id], |row| {
+        Ok(Waiting {
+            delivery_id: row.get("delivery_id")?,
+            endpoint_id: row.get("endpoint_id")?,
+            subject: row.get("subject")?,
+            sequence: row.get("sequence")?,
+            mode: row.word("order_mode")?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn pause(pen: &mut Pen, settle: &Settle, reason: &str) -> Result<bool, DbError> {
+    let sql = "
+        update endpoints set state = 'paused', state_reason = ?3, state_at = ?4,
+            version = version + 1
+        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+    let row = params![
+        settle.merchant_id.as_str(),
+        settle.endpoint_id.as_str(),
+        reason,
+        settle.now.as_micros()
+    ];
+    let changed = pen.execute(sql, row)?;
+    pen.change(Changed::Merchant(settle.merchant_id.clone()));
+    Ok(changed > 0)
+}

@@ -1,0 +1,306 @@
+//! Who may send what, until when, and what comes of it afterwards.
+
+use harkara_core::delivery::DeliveryState;
+use harkara_core::endpoint::EndpointState;
+use rusqlite::params;
+
+use super::sqlite::sweep::{DUE_NEXT, DUE_NOW, NEXT_ENDPOINT};
+use super::*;
+
+#[tokio::test]
+async fn fresh_before_backlog_and_then_the_oldest() {
+    let world = World::new().await;
+    for (name, order) in [("a", "o-1"), ("b", "o-2"), ("c", "o-3"), ("d", "o-4")] {
+        world.born(name, order, None).await;
+    }
+    for claimed in world.claim(at(1), 2).await {
+        // `a` is due again before `b`.
+        let again = if claimed.delivery_id.as_str() == "a" {
+            at(10)
+        } else {
+            at(11)
+        };
+        world
+            .store
+            .settle(settle(&claimed, Verdict::RetryAt(again), at(2)))
+            .await
+            .unwrap();
+    }
+    let claimed = world.claim(at(20), 3).await;
+    assert_eq!(names(&claimed), "c d a");
+    assert_eq!(claimed[2].attempts, 1);
+    assert_eq!(names(&world.claim(at(20), 3).await), "b");
+}
+
+#[tokio::test]
+async fn a_claim_lasts_for_its_lease_unless_it_is_given_back() {
+    let world = World::new().await;
+    let first = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);
+    assert_eq!(names(&world.claim(at(29), 10).await), "");
+    let second = world.claim(at(30), 10).await.remove(0);
+    assert_eq!(second.fence, 2);
+    world.store.release(vec![first.lease()]).await.unwrap();
+    assert_eq!(
+        names(&world.claim(at(31), 10).await),
+        "",
+        "the first no longer holds it"
+    );
+    world.store.release(vec![second.lease()]).await.unwrap();
+    let third = world.claim(at(31), 10).await.remove(0);
+    assert_eq!((third.fence, third.attempts), (3, 0));
+}
+
+#[tokio::test]
+async fn the_claims_of_an_earlier_start_are_free_at_once() {
+    let world = World::new().await;
+    world.born("a", "o-1", Some(at(3600))).await;
+    assert!(world.store.sweep(at(1)).await.unwrap().endpoints.is_empty());
+    let world = world.reopen().await;
+    assert_eq!(world.store.sweep(at(1)).await.unwrap().endpoints.len(), 1);
+    assert_eq!(world.claim(at(1), 10).await[0].fence, 2);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_taken_over_changes_nothing_except_for_the_better() {
+    let world = World::new().await;
+    let stale = world.born("a", "o-1", Some(at(5))).await.claimed.remove(0);
+    let holder = world.claim(at(6), 10).await.remove(0);
+    let mut report = String::new();
+    let mut check = async |what: &str, claimed: &Claimed, verdict| {
+        let settled = world
+            .store
+            .settle(settle(claimed, verdict, at(7)))
+            .await
+            .unwrap();
+        let row = world.delivery("a").await;
+        let (held, state, attempts) = (settled.held, row.state, row.attempts);
+        report.push_str(&format!(
+            "{what:<20} held {held:<5}  {state}, {attempts} attempts\n"
+        ));
+    };
+    check("late 500", &stale, Verdict::RetryAt(at(8))).await;
+    check("late last 500", &stale, Verdict::Exhausted).await;
+    check("late 200", &stale, Verdict::Delivered).await;
+    check("the holder's 500", &holder, Verdict::RetryAt(at(9))).await;
+    check("the holder's 200", &holder, Verdict::Delivered).await;
+    let attempts = world
+        .store
+        .attempts(&ms(), &stale.delivery_id)
+        .await
+        .unwrap();
+    for row in attempts {
+        let late = if row.late { "late" } else { "" };
+        report.push_str(&format!("attempt {} {:?} {late}\n", row.n, row.verdict));
+    }
+    insta::assert_snapshot!(report, @r"
+    late 500             held false  pending, 0 attempts
+    late last 500        held false  pending, 0 attempts
+    late 200             held false  delivered, 1 attempts
+    the holder's 500     held false  delivered, 1 attempts
+    the holder's 200     held false  delivered, 1 attempts
+    attempt 1 Retry late
+    attempt 2 Exhausted late
+    attempt 3 Delivered late
+    attempt 4 Retry late
+    attempt 5 Delivered late
+    ");
+}
+
+#[tokio::test]
+async fn settling_pauses_the_endpoint_in_the_same_breath() {
+    let world = World::new().await;
+    let claimed = world.born("a", "o-1", Some(at(5))).await.claimed.remove(0);
+    let before = world
+        .store
+        .endpoint(&ms(), &ep("ep_1"))
+        .await
+        .unwrap()
+        .unwrap();
+    let mut gone = settle(&claimed, Verdict::RetryAt(at(60)), at(1));
+    gone.pause = Some("it answered 410".to_owned());
+    assert!(world.store.settle(gone).await.unwrap().paused);
+    let after = world
+        .store
+        .endpoint(&ms(), &ep("ep_1"))
+        .await
+        .unwrap()
+        .unwrap();
+    let paused = EndpointState::Paused {
+        reason: "it answered 410".to_owned(),
+        at: at(1),
+    };
+    assert_eq!(
+        (after.endpoint.state, after.version),
+        (paused, before.version + 1)
+    );
+    assert_eq!(names(&world.claim(at(60), 10).await), "");
+}
+
+#[tokio::test]
+async fn a_deleted_endpoint_takes_its_deliveries_with_it() {
+    let world = World::new().await;
+    world.born("a", "o-1", None).await;
+    world.born("b", "o-1", None).await;
+    let id = ep("ep_1");
+    assert_eq!(
+        world
+            .store
+            .delete_endpoint(&ms(), &id, "no longer used", at(3))
+            .await
+            .unwrap(),
+        2
+    );
+    for name in ["a", "b"] {
+        let row = world.delivery(name).await;
+        assert_eq!(
+            (row.state, row.settled_at),
+            (DeliveryState::Withdrawn, Some(at(3)))
+        );
+        assert_eq!(
+            (row.reason.as_deref(), row.waiting_on),
+            (Some("no longer used"), None)
+        );
+    }
+    assert!(world.store.endpoints(&ms()).await.unwrap().is_empty());
+    let kept = world.store.endpoint(&ms(), &id).await.unwrap().unwrap();
+    assert_eq!(kept.deleted_at, Some(at(3)));
+    assert_eq!(
+        kind(world.store.put_endpoint(&endpoint("ep_1"), 2).await),
+        DbErrorKind::Stale
+    );
+    assert_eq!(
+        kind(world.store.put_endpoint(&endpoint("ep_1"), 0).await),
+        DbErrorKind::Stale
+    );
+}
+
+#[tokio::test]
+async fn a_sweep_names_who_has_work_and_when_there_will_be_more() {
+    let world = World::new().await;
+    assert_eq!(world.store.sweep(at(0)).await.unwrap(), Sweep::default());
+    world
+        .store
+        .put_endpoint(&endpoint("ep_2"), 0)
+        .await
+        .unwrap();
+    for n in 0..20 {
+        world.born(&format!("a{n}"), &format!("o-{n}"), None).await;
+    }
+    let mut later = Commit::new(ms(), at(0));
+    later.lease_until = Some(at(5));
+    later.events.push(event("later", "o-l"));
+    later.events[0].deliveries[0].endpoint_id = ep("ep_2");
+    let claimed = world.store.commit(later).await.unwrap().claimed.remove(0);
+    world
+        .store
+        .settle(settle(&claimed, Verdict::RetryAt(at(60)), at(1)))
+        .await
+        .unwrap();
+
+    let due = |id: &str, oldest_due_at, due_count| DueEndpoint {
+        merchant_id: ms(),
+        endpoint_id: ep(id),
+        oldest_due_at,
+        due_count,
+    };
+    let sweep = world.store.sweep(at(2)).await.unwrap();
+    assert_eq!(
+        sweep.endpoints,
+        [due("ep_1", at(0), 16)],
+        "counted up to sixteen"
+    );
+    assert_eq!(sweep.next_due, Some(at(60)));
+    let sweep = world.store.sweep(at(60)).await.unwrap();
+    assert_eq!(sweep.endpoints[1], due("ep_2", at(60), 1));
+    assert_eq!(sweep.next_due, None);
+}
+
+/// How SQLite means to find the rows of a statement.
+async fn plan(world: &World, sql: &'static str) -> String {
+    let plan = world.store.read(move |conn| {
+        let mut statement = conn.prepare(&format!("explain query plan {sql}"))?;
+        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
+        Ok(steps.collect::<Result<Vec<String>, _>>()?)
+    });
+    plan.await.unwrap().join("\n") + "\n\n"
+}
+
+#[tokio::test]
+async fn hot_reads_walk_partial_indexes() {
+    let world = World::new().await;
+    let mut plans = String::new();
+    for sql in [
+        NEXT_ENDPOINT,
+        DUE_NOW,
+        DUE_NEXT,
+        claim::DUE,
+        sqlite::commit::LAST_SEQUENCE,
+        sqlite::place::UNSETTLED_BEFORE,
+        settle::WAITING_ON,
+    ] {
+        plans.push_str(&plan(&world, sql).await);
+    }
+    insta::assert_snapshot!(plans, @r"
+    SEARCH deliveries USING COVERING INDEX deliveries_due ((merchant_id,endpoint_id)>(?,?))
+
+    CO-ROUTINE due
+    SEARCH deliveries USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at<?)
+    SCAN due
+
+    SEARCH deliveries USING COVERING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at>?)
+
+    SEARCH p EXISTS USING PRIMARY KEY (merchant_id=? AND endpoint_id=?)
+    SEARCH d USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at<?)
+    SEARCH e USING PRIMARY KEY (merchant_id=? AND position=?)
+    SEARCH b USING INDEX sqlite_autoindex_event_bodies_1 (merchant_id=? AND position=?)
+
+    SEARCH events USING COVERING INDEX events_by_subject (merchant_id=? AND subject=?)
+
+    SEARCH deliveries USING INDEX deliveries_open (merchant_id=? AND subject=? AND endpoint_id=? AND sequence<?)
+
+    SEARCH deliveries USING INDEX deliveries_waiting (merchant_id=? AND waiting_on=?)
+    USE TEMP B-TREE FOR ORDER BY
+    ");
+}
+
+#[tokio::test]
+async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
+    let world = World::new().await;
+    let copy = "
+        insert into deliveries select merchant_id, delivery_id || '-' || value, endpoint_id,
+            event_id, position, subject, sequence, kind, order_mode, url_override, state, reason,
+            waiting_on, overtaking, attempts, retried, due_at, fence, node, lease_until,
+            created_at, settled_at
+        from deliveries, (with recursive n (value) as (
+            select 1 union all select value + 1 from n where value < ?1) select value from n)
+        where delivery_id = 'a'";
+    world.born("a", "o-1", None).await;
+    let mut steps = Vec::new();
+    for backlog in [100, 5_000] {
+        world
+            .store
+            .write(move |pen| {
+                pen.execute("delete from deliveries where delivery_id <> 'a'", [])?;
+                pen.execute(copy, params![backlog])
+            })
+            .await
+            .unwrap();
+        let (epoch, now) = (world.store.epoch(), at(1));
+        let spent = world.store.read(move |conn| {
+            let mut spent = 0;
+            for (sql, params) in [
+                (NEXT_ENDPOINT, params!["", ""]),
+                (DUE_NOW, params!["ms", "ep_1", 0, now.as_micros(), epoch]),
+                (DUE_NEXT, params!["ms", "ep_1", 0, now.as_micros()]),
+            ] {
+                let mut statement = conn.prepare(sql)?;
+                statement.query_row(params, |_| Ok(()))?;
+                spent += statement.get_status(rusqlite::StatementStatus::VmStep);
+            }
+            Ok(spent)
+        });
+        steps.push(spent.await.unwrap());
+    }
+    assert_eq!(steps[0], steps[1]);
+}

@@ -1,0 +1,195 @@
+//! What the store promises, on a file in a folder of its own.
+//!
+//! Each file reads one promise: units (`commit`), lines of deliveries (`lines`), claims (`claims`),
+//! what is shown (`views`), and what holds whatever happens (`interleavings`).
+
+mod claims;
+mod commit;
+mod interleavings;
+mod lines;
+mod views;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use harkara_core::delivery::{DeliveryKind, Event, NewDelivery, Verdict};
+use harkara_core::endpoint::{Endpoint, EndpointState, OrderMode, Sealed, SuccessRule};
+use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId, OrderId, Subject};
+use harkara_core::retry::Ladder;
+use harkara_core::time::Timestamp;
+use harkara_webhook::{EventName, WebhookVersion};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A store with one merchant, `ms`, who has one active endpoint, `ep_1`.
+struct World {
+    store: Store,
+    folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.put_endpoint(&endpoint("ep_1"), 0).await.unwrap();
+        Self { store, folder }
+    }
+
+    /// Stops as if by an orderly exit, and starts again.
+    async fn reopen(self) -> Self {
+        let Self { store, folder } = self;
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        Self { store, folder }
+    }
+
+    /// An event about `order` with one delivery to `ep_1`; they are called `evt_{name}` and `name`.
+    async fn born(&self, name: &str, order: &str, lease_until: Option<Timestamp>) -> Committed {
+        let mut unit = Commit::new(ms(), at(0));
+        unit.events.push(event(name, order));
+        unit.lease_until = lease_until;
+        self.store.commit(unit).await.unwrap()
+    }
+
+    async fn claim(&self, now: Timestamp, limit: usize) -> Vec<Claimed> {
+        let lease_until = now.plus(Duration::from_secs(30));
+        let (merchant_id, endpoint_id) = (ms(), ep("ep_1"));
+        let ask = ClaimAsk {
+            merchant_id,
+            endpoint_id,
+            limit,
+            now,
+            lease_until,
+        };
+        self.store.claim(ask).await.unwrap()
+    }
+
+    async fn delivery(&self, name: &str) -> DeliveryView {
+        self.store
+            .delivery(&ms(), &DeliveryId::new(name))
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Runs a query that returns one text.
+    async fn text(&self, sql: &'static str) -> String {
+        self.store
+            .read(|conn| Ok(conn.query_row(sql, [], |row| row.get(0))?))
+            .await
+            .unwrap()
+    }
+}
+
+fn ms() -> MerchantId {
+    MerchantId::new("ms")
+}
+
+fn ep(id: &str) -> EndpointId {
+    EndpointId::new(id)
+}
+
+/// So many seconds after the beginning of the test.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(1_700_000_000 + seconds)
+}
+
+fn endpoint(id: &str) -> Endpoint {
+    Endpoint {
+        merchant_id: ms(),
+        endpoint_id: ep(id),
+        url: "https://merchant.example/webhooks".to_owned(),
+        username: "user".to_owned(),
+        password: Sealed("sealed".to_owned()),
+        version: WebhookVersion::date(2020, 10, 31),
+        switches: std::collections::BTreeMap::new(),
+        headers: Vec::new(),
+        ladder: Ladder::Day,
+        success: SuccessRule::Only200,
+        order: OrderMode::Hold,
+        timeout_seconds: 30,
+        state: EndpointState::Active,
+        created_at: at(0),
+    }
+}
+
+fn event(name: &str, order: &str) -> NewEvent {
+    let id = EventId::new(format!("evt_{name}"));
+    let event = Event {
+        merchant_id: ms(),
+        id: id.clone(),
+        name: EventName::OrderSucceeded,
+        subject: Subject::Order(OrderId::new(order)),
+        transition: "txn charged".to_owned(),
+        created_at: at(0),
+        body: Bytes::from(format!("body of {name}")),
+    };
+    NewEvent {
+        event,
+        deliveries: vec![delivery(name, &id)],
+    }
+}
+
+fn delivery(name: &str, event_id: &EventId) -> NewDelivery {
+    NewDelivery {
+        id: DeliveryId::new(name),
+        merchant_id: ms(),
+        event_id: event_id.clone(),
+        endpoint_id: ep("ep_1"),
+        kind: DeliveryKind::Event,
+        order: OrderMode::Hold,
+        url_override: None,
+        withheld: None,
+    }
+}
+
+fn order(id: &str, version: i64) -> OrderRow {
+    OrderRow {
+        order_id: OrderId::new(id),
+        internal_id: format!("ordeh_{}", id.to_lowercase()),
+        doc: format!("{{\"v\":{version}}}"),
+        version,
+        status: "NEW".to_owned(),
+        amount_minor: 100,
+        currency: "INR".to_owned(),
+        customer_id: None,
+        created_at: at(0),
+        updated_at: at(version),
+        refs: Vec::new(),
+    }
+}
+
+/// How an attempt of a claimed delivery ended.
+fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
+    let status = if verdict == Verdict::Delivered {
+        200
+    } else {
+        500
+    };
+    Settle {
+        merchant_id: claimed.merchant_id.clone(),
+        delivery_id: claimed.delivery_id.clone(),
+        endpoint_id: claimed.endpoint_id.clone(),
+        fence: claimed.fence,
+        attempt: AttemptRow {
+            started_at: now,
+            duration_us: 1_500,
+            status: Some(status),
+            failure: None,
+            doc: "{}".to_owned(),
+        },
+        verdict,
+        pause: None,
+        now,
+    }
+}
+
+fn names(claimed: &[Claimed]) -> String {
+    let names: Vec<&str> = claimed.iter().map(|c| c.delivery_id.as_str()).collect();
+    names.join(" ")
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T, DbError>) -> DbErrorKind {
+    result.unwrap_err().kind
+}

@@ -1,0 +1,301 @@
+//! Orders, mandates and notifications as they are stored, own and foreign alike.
+//!
+//! The document is handed out unread; the columns are those that lists are made of. An order is
+//! found by its id in any case, its public id, or one of its transactions and refunds.
+
+use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId};
+use harkara_core::time::Timestamp;
+use rusqlite::types::ToSql;
+use rusqlite::{Row, params};
+
+use super::events::{HAD, OWED};
+use super::{count, first, rows};
+use crate::store::Store;
+use crate::store::codec::{Columns, Word, micros};
+use crate::store::error::DbError;
+use crate::store::rows::{Origin, RefKind};
+
+/// An order as it is stored, ours or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderView {
+    pub merchant_id: MerchantId,
+    pub order_id: OrderId,
+    /// A foreign order has no public page, and no amount that we could vouch for.
+    pub internal_id: Option<String>,
+    pub doc: String,
+    pub version: i64,
+    pub origin: Origin,
+    pub status: String,
+    pub amount_minor: Option<i64>,
+    pub currency: Option<String>,
+    pub customer_id: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// Some endpoint has one of its events, and none lacks one that was meant for it.
+    pub notified: bool,
+}
+
+/// A mandate as it is stored, ours or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MandateView {
+    pub mandate_id: MandateId,
+    pub doc: String,
+    pub version: i64,
+    pub origin: Origin,
+    pub status: String,
+    pub customer_id: Option<String>,
+    pub order_id: Option<OrderId>,
+    pub created_at: Timestamp,
+}
+
+/// A notification as it is stored, ours or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotificationView {
+    pub object_reference_id: NotificationRef,
+    pub doc: String,
+    pub version: i64,
+    pub origin: Origin,
+    pub status: String,
+    /// Unknown when a foreign ledger sent it.
+    pub mandate_id: Option<MandateId>,
+    pub created_at: Timestamp,
+}
+
+/// Which orders are wanted; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct OrderFilter {
+    pub status: Option<String>,
+    /// At or after.
+    pub created_after: Option<Timestamp>,
+    /// Before.
+    pub created_before: Option<Timestamp>,
+    pub customer_id: Option<String>,
+    pub notified: Option<bool>,
+    pub limit: usize,
+    pub offset: usize,
+}
+
+/// Some of the orders that a filter lets through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrderPage {
+    /// Newest first.
+    pub orders: Vec<OrderView>,
+    /// How many there are on all pages.
+    pub total: i64,
+}
+
+impl Store {
+    /// The order with this id, in upper or lower case.
+    pub async fn order(
+        &self,
+        merchant_id: &MerchantId,
+        order_id: &OrderId,
+    ) -> Result<Option<OrderView>, DbError> {
+        let sql = select_orders("o.merchant_id = ?1 and o.order_key = ?2");
+        let merchant_id = merchant_id.clone();
+        let key = order_id.as_str().to_lowercase();
+        self.read(move |conn| first(conn, &sql, params![merchant_id.as_str(), key], read_order))
+            .await
+    }
+
+    /// The order behind a public link.
+    pub async fn order_by_internal_id(
+        &self,
+        internal_id: &str,
+    ) -> Result<Option<OrderView>, DbError> {
+        let sql = select_orders("o.internal_id = ?1");
+        let internal_id = internal_id.to_owned();
+        self.read(move |conn| first(conn, &sql, [internal_id], read_order))
+            .await
+    }
+
+    /// The order that a transaction or a refund belongs to.
+    pub async fn order_by_ref(
+        &self,
+        merchant_id: &MerchantId,
+        kind: RefKind,
+        value: &str,
+    ) -> Result<Option<OrderView>, DbError> {
+        let sql = select_orders(
+            "o.merchant_id = ?1 and o.order_key = (select order_key from order_refs
+                where merchant_id = ?1 and kind = ?2 and value = ?3)",
+        );
+        let (merchant_id, value) = (merchant_id.clone(), value.to_owned());
+        self.read(move |conn| {
+            first(
+                conn,
+                &sql,
+                params![merchant_id.as_str(), kind.word(), value],
+                read_order,
+            )
+        })
+        .await
+    }
+
+    /// One page of a merchant's orders.
+    pub async fn orders(
+        &self,
+        merchant_id: &MerchantId,
+        filter: &OrderFilter,
+    ) -> Result<OrderPage, DbError> {
+        let (merchant_id, filter) = (merchant_id.clone(), filter.clone());
+        self.read(move |conn| {
+            let wanted = wanted_orders(filter.notified);
+            let (after, before) = (micros(filter.created_after), micros(filter.created_before));
+            let merchant = merchant_id.as_str();
+            let mut values: Vec<&dyn ToSql> = vec![
+                &merchant,
+                &filter.status,
+                &after,
+                &before,
+                &filter.customer_id,
+            ];
+            let total = format!("select count(*) from orders o where {wanted}");
+            let total = first(conn, &total, &values[..], |row| row.get(0))?.unwrap_or(0);
+            let (limit, offset) = (count(filter.limit), count(filter.offset));
+            values.extend([&limit as &dyn ToSql, &offset]);
+            let page = format!(
+                "{} order by o.created_at desc, o.order_key desc limit ?6 offset ?7",
+                select_orders(&wanted)
+            );
+            Ok(OrderPage {
+                orders: rows(conn, &page, &values[..], read_order)?,
+                total,
+            })
+        })
+        .await
+    }
+
+    /// The mandate with this id.
+    pub async fn mandate(
+        &self,
+        merchant_id: &MerchantId,
+        mandate_id: &MandateId,
+    ) -> Result<Option<MandateView>, DbError> {
+        let sql = "select * from mandates where merchant_id = ?1 and mandate_id = ?2";
+        let (merchant_id, mandate_id) = (merchant_id.clone(), mandate_id.clone());
+        self.read(move |conn| {
+            first(
+                conn,
+                sql,
+                params![merchant_id.as_str(), mandate_id.as_str()],
+                read_mandate,
+            )
+        })
+        .await
+    }
+
+    /// A customer's mandates, newest first.
+    pub async fn mandates_of_customer(
+        &self,
+        merchant_id: &MerchantId,
+        customer_id: &str,
+    ) -> Result<Vec<MandateView>, DbError> {
+        let sql = "
+            select * from mandates where merchant_id = ?1 and customer_id = ?2
+            order by created_at desc, mandate_id";
+        let (merchant_id, customer_id) = (merchant_id.clone(), customer_id.to_owned());
+        self.read(move |conn| {
+            rows(
+                conn,
+                sql,
+                params![merchant_id.as_str(), customer_id],
+                read_mandate,
+            )
+        })
+        .await
+    }
+
+    /// The notification that its caller named so.
+    pub async fn notification(
+        &self,
+        merchant_id: &MerchantId,
+        object_reference_id: &NotificationRef,
+    ) -> Result<Option<NotificationView>, DbError> {
+        let sql = "
+            select * from notifications where merchant_id = ?1 and object_reference_id = ?2";
+        let (merchant_id, id) = (merchant_id.clone(), object_reference_id.clone());
+        self.read(move |conn| {
+            first(
+                conn,
+                sql,
+                params![merchant_id.as_str(), id.as_str()],
+                read_notification,
+            )
+        })
+        .await
+    }
+}
+
+/// Whether an order (`o`) is notified, from the events about it.
+fn notified_order() -> String {
+    let events = "select 1 from events e
+        where e.merchant_id = o.merchant_id and e.subject = 'order/' || o.order_key";
+    format!("(exists ({events} and {HAD}) and not exists ({events} and {OWED}))")
+}
+
+fn select_orders(wanted: &str) -> String {
+    format!(
+        "select o.*, {} as notified from orders o where {wanted}",
+        notified_order()
+    )
+}
+
+/// The conditions of a filter, over parameters 1 to 5.
+fn wanted_orders(notified: Option<bool>) -> String {
+    let notified = match notified {
+        Some(true) => format!(" and {}", notified_order()),
+        Some(false) => format!(" and not {}", notified_order()),
+        None => String::new(),
+    };
+    format!(
+        "o.merchant_id = ?1 and (?2 is null or o.status = ?2)
+        and (?3 is null or o.created_at >= ?3) and (?4 is null or o.created_at < ?4)
+        and (?5 is null or o.customer_id = ?5){notified}"
+    )
+}
+
+fn read_order(row: &Row<'_>) -> rusqlite::Result<OrderView> {
+    Ok(OrderView {
+        merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
+        order_id: OrderId::new(row.get::<_, String>("order_id")?),
+        internal_id: row.get("internal_id")?,
+        doc: row.get("doc")?,
+        version: row.get("version")?,
+        origin: row.word("origin")?,
+        status: row.get("status")?,
+        amount_minor: row.get("amount_minor")?,
+        currency: row.get("currency")?,
+        customer_id: row.get("customer_id")?,
+        created_at: row.at("created_at")?,
+        updated_at: row.at("updated_at")?,
+        notified: row.get("notified")?,
+    })
+}
+
+fn read_mandate(row: &Row<'_>) -> rusqlite::Result<MandateView> {
+    Ok(MandateView {
+        mandate_id: MandateId::new(row.get::<_, String>("mandate_id")?),
+        doc: row.get("doc")?,
+        version: row.get("version")?,
+        origin: row.word("origin")?,
+        status: row.get("status")?,
+        customer_id: row.get("customer_id")?,
+        order_id: row.get::<_, Option<String>>("order_id")?.map(OrderId::new),
+        created_at: row.at("created_at")?,
+    })
+}
+
+fn read_notification(row: &Row<'_>) -> rusqlite::Result<NotificationView> {
+    Ok(NotificationView {
+        object_reference_id: NotificationRef::new(row.get::<_, String>("object_reference_id")?),
+        doc: row.get("doc")?,
+        version: row.get("version")?,
+        origin: row.word("origin")?,
+        status: row.get("status")?,
+        mandate_id: row
+            .get::<_, Option<String>>("mandate_id")?
+            .map(MandateId::new),
+        created_at: row.at("created_at")?,
+    })
+}
