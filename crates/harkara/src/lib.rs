@@ -6,6 +6,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod keys;
+pub mod receiver;
 pub mod store;
 pub mod vault;

@@ -1,0 +1,181 @@
+//! One attempt from a claimed delivery: look its endpoint up, open its password, send, write down.
+//!
+//! Knows how a delivery becomes a request and an answer becomes evidence. When there is nothing to
+//! send to (paused, gone, unreadable), no attempt is spent: the claim goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use harkara_core::delivery::{DeliveryKind, Outcome};
+use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::retry;
+use harkara_core::time::Timestamp;
+
+use super::dispatcher::{Ended, Input};
+use super::transport::{Answer, Request, Transport, basic_header};
+use crate::clock::Clock;
+use crate::store::{AttemptRow, Claimed, DbError, Evidence, FarEndpoint, Store};
+use crate::vault::{Context, Vault};
+
+/// Makes attempts.
+pub struct Attempter {
+    pub store: Store,
+    pub vault: Arc<Vault>,
+    pub transport: Arc<dyn Transport>,
+    pub clock: Clock,
+    /// The longest that any attempt may take, whatever its endpoint says.
+    pub timeout: Duration,
+}
+
+impl Attempter {
+    /// Makes an attempt and says what there is to tell the dispatcher.
+    pub async fn attempt(&self, claimed: Claimed) -> Input {
+        let Some(endpoint) = self.endpoint(&claimed).await else {
+            return Input::Unsent(Box::new(claimed));
+        };
+        let Some(request) = self.request(&claimed, &endpoint) else {
+            return Input::Unsent(Box::new(claimed));
+        };
+        let (url, started_at) = (request.url.clone(), self.clock.now());
+        let answer = self.transport.send(request).await;
+        let attempt = attempt_row(url, started_at, &claimed, &answer);
+        log_failure(&claimed, &answer);
+        let outcome = answer.outcome;
+        Input::Ended(Box::new(Ended {
+            claimed,
+            endpoint,
+            outcome,
+            attempt,
+        }))
+    }
+
+    /// Pulls due times in that lie further away than the endpoint's longest wait: the clock went back
+    /// since they were set. Says whether there were any.
+    pub async fn pull_in(&self, far: FarEndpoint) -> Result<bool, DbError> {
+        let endpoints = self.store.endpoints(&far.merchant_id).await?;
+        let found = endpoints
+            .iter()
+            .find(|endpoint| endpoint.endpoint_id == far.endpoint_id);
+        let Some(endpoint) = found else {
+            return Ok(false);
+        };
+        let (due_at, longest) = (far.furthest_due_at, endpoint.ladder.max_step());
+        let nearer = retry::pulled_in(due_at, self.clock.now(), longest);
+        if nearer == due_at {
+            return Ok(false);
+        }
+        let moved = self
+            .store
+            .pull_in(FarEndpoint {
+                furthest_due_at: nearer,
+                ..far
+            })
+            .await?;
+        Ok(moved > 0)
+    }
+
+    /// The endpoint as it is now, if it is to be called.
+    async fn endpoint(&self, claimed: &Claimed) -> Option<Arc<Endpoint>> {
+        let endpoints = match self.store.endpoints(&claimed.merchant_id).await {
+            Ok(endpoints) => endpoints,
+            Err(error) => {
+                tracing::error!(delivery.id = %claimed.delivery_id, %error, "failed to read an endpoint");
+                return None;
+            }
+        };
+        let found = endpoints
+            .iter()
+            .find(|endpoint| endpoint.endpoint_id == claimed.endpoint_id);
+        // A test is how one finds out whether a paused endpoint is well again.
+        let may_call = |endpoint: &&Arc<Endpoint>| {
+            endpoint.state == EndpointState::Active || claimed.kind == DeliveryKind::Test
+        };
+        found.filter(may_call).cloned()
+    }
+
+    fn request(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Request> {
+        let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
+        let password = match self.vault.open(context, &endpoint.password) {
+            Ok(password) => password,
+            Err(error) => {
+                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a password");
+                return None;
+            }
+        };
+        let password = std::str::from_utf8(&password).ok()?;
+        let mut headers = vec![
+            ("webhook-id".to_owned(), claimed.event_id.to_string()),
+            (
+                "harkara-attempt".to_owned(),
+                (claimed.attempts + 1).to_string(),
+            ),
+            ("harkara-sequence".to_owned(), claimed.sequence.to_string()),
+        ];
+        headers.extend(endpoint.headers.iter().cloned());
+        let timeout = Duration::from_secs(u64::from(endpoint.timeout_seconds)).min(self.timeout);
+        Some(Request {
+            endpoint_id: endpoint.endpoint_id.clone(),
+            url: claimed
+                .url_override
+                .clone()
+                .unwrap_or_else(|| endpoint.url.clone()),
+            authorization: basic_header(&endpoint.username, password),
+            headers,
+            body: claimed.body.clone(),
+            timeout,
+        })
+    }
+}
+
+fn attempt_row(
+    url: String,
+    started_at: Timestamp,
+    claimed: &Claimed,
+    answer: &Answer,
+) -> AttemptRow {
+    let timings = &answer.timings;
+    let evidence = Evidence {
+        url,
+        overtaking: claimed.overtaking,
+        dns_us: timings.dns_us,
+        connect_us: timings.connect_us,
+        tls_us: timings.tls_us,
+        write_us: timings.write_us,
+        first_byte_us: timings.first_byte_us,
+        answer_headers: answer.headers.clone(),
+        answer_body: String::from_utf8_lossy(&answer.body).into_owned(),
+    };
+    let (status, failure) = match &answer.outcome {
+        Outcome::Answered { status, .. } => (Some(*status), None),
+        Outcome::Failed(failure) => (None, Some(failure.code().to_owned())),
+    };
+    AttemptRow {
+        started_at,
+        duration_us: i64::try_from(timings.total_us).unwrap_or(i64::MAX),
+        status,
+        failure,
+        doc: serde_json::to_string(&evidence).expect("evidence prints as JSON"),
+    }
+}
+
+/// One line for what went wrong. A success is in its row, and on no hot path twice.
+fn log_failure(claimed: &Claimed, answer: &Answer) {
+    if matches!(
+        answer.outcome,
+        Outcome::Answered {
+            status: 200..=299,
+            ..
+        }
+    ) {
+        return;
+    }
+    tracing::info!(
+        merchant.id = %claimed.merchant_id,
+        event.id = %claimed.event_id,
+        delivery.id = %claimed.delivery_id,
+        attempt = claimed.attempts + 1,
+        outcome = answer.outcome.code(),
+        duration_us = answer.timings.total_us,
+        "an attempt failed"
+    );
+}

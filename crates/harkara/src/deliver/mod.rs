@@ -1,0 +1,13 @@
+//! HTTP out: what is due is claimed, sent, judged and settled.
+//!
+//! `inbox` takes fresh deliveries in, `dispatcher` decides what is sent next, `run` carries that out,
+//! `attempt` makes one call. `guard` judges URLs and addresses, `connect` dials them, `transport`
+//! sends one request and says how it ended. Orders, refunds and their JSON are unknown here.
+
+pub mod attempt;
+pub mod connect;
+pub mod dispatcher;
+pub mod guard;
+pub mod inbox;
+pub mod run;
+pub mod transport;

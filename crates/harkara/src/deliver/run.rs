@@ -1,0 +1,126 @@
+//! The dispatcher's loop: reads the clock once per turn and carries its actions out.
+//!
+//! Attempts, settles, claims and sweeps run as tasks of their own and report back through the
+//! inbox, so that no slow receiver and no flush holds a turn up. `app.rs` starts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use harkara_core::time::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use super::attempt::Attempter;
+use super::dispatcher::{Action, Dispatcher, Input, Limits};
+use super::inbox::Inbox;
+use crate::clock::Clock;
+use crate::store::Store;
+
+/// Inputs that one turn takes at most, so that sends start while more come in.
+const TURN_MAX: usize = 1024;
+
+/// What the loop needs.
+pub struct Loop {
+    pub store: Store,
+    pub clock: Clock,
+    pub inbox: Inbox,
+    pub inputs: mpsc::UnboundedReceiver<Input>,
+    pub attempter: Arc<Attempter>,
+    pub limits: Limits,
+    /// Becomes true when nothing is to be started any more.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Loop {
+    /// Sends what is due until it is told to stop, then waits for what is in flight.
+    pub async fn run(mut self) {
+        let mut dispatcher = Dispatcher::new(self.limits, self.clock.now());
+        let mut stopping = false;
+        loop {
+            let mut inputs = Vec::new();
+            let wait = dispatcher.next_wake().since(self.clock.now());
+            let mut told_to_stop = false;
+            tokio::select! {
+                count = self.inputs.recv_many(&mut inputs, TURN_MAX) => {
+                    debug_assert!(count > 0, "the loop holds a sender itself");
+                }
+                () = tokio::time::sleep(wait.max(Duration::from_millis(1))), if !stopping => {}
+                // A stop signal whose sender is gone is a stop as well.
+                _ = self.stop.wait_for(|stop| *stop), if !stopping => told_to_stop = true,
+            }
+            if told_to_stop {
+                stopping = true;
+                self.carry_out(dispatcher.drain());
+            }
+            let actions = dispatcher.step(inputs, self.clock.now());
+            self.carry_out(actions);
+            if stopping && dispatcher.is_idle() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, actions: Vec<Action>) {
+        for action in actions {
+            let (store, inbox) = (self.store.clone(), self.inbox.clone());
+            match action {
+                Action::Send(claimed) => {
+                    let attempter = self.attempter.clone();
+                    tokio::spawn(async move { inbox.send(attempter.attempt(claimed).await) });
+                }
+                Action::Settle {
+                    settle,
+                    key,
+                    subject,
+                    retry_at,
+                } => {
+                    tokio::spawn(async move {
+                        let settled = heard(store.settle(*settle).await, "settle a delivery");
+                        inbox.send(Input::Settled {
+                            key,
+                            subject,
+                            retry_at,
+                            settled,
+                        });
+                    });
+                }
+                Action::Claim(ask) => {
+                    tokio::spawn(async move {
+                        let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
+                        let claimed = heard(store.claim(ask).await, "claim deliveries");
+                        inbox.send(Input::Claimed { key, claimed });
+                    });
+                }
+                Action::Sweep => {
+                    let now: Timestamp = self.clock.now();
+                    tokio::spawn(async move {
+                        let sweep = heard(store.sweep(now).await, "look for due deliveries");
+                        inbox.send(Input::Swept(sweep));
+                    });
+                }
+                Action::PullIn(far) => {
+                    let attempter = self.attempter.clone();
+                    tokio::spawn(async move {
+                        let pulled = heard(attempter.pull_in(far).await, "pull due times in");
+                        if pulled == Some(true) {
+                            inbox.wake();
+                        }
+                    });
+                }
+                Action::Release(leases) => {
+                    tokio::spawn(
+                        async move { heard(store.release(leases).await, "release claims") },
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Logs a failed call to the store. What it was about is still in the store, and comes round again.
+fn heard<T>(result: Result<T, crate::store::DbError>, what: &str) -> Option<T> {
+    result
+        .inspect_err(
+            |error| tracing::error!(error = %error, source = %error.source, "failed to {what}"),
+        )
+        .ok()
+}

@@ -1,0 +1,127 @@
+//! What an attempt says and hears, in HTTP's terms: the request as it goes out, and what is taken
+//! from the answer.
+//!
+//! Functions of plain values, without a socket or a clock; the transport calls them.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use harkara_core::delivery::Failure;
+use harkara_core::retry::{parse_http_date, parse_retry_after};
+use harkara_core::time::Timestamp;
+use http::Method;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+use super::Request;
+use super::gauge::{Gauge, GaugedBody};
+use crate::deliver::guard::Destination;
+
+const USER_AGENT: &str = concat!("Harkara/", env!("CARGO_PKG_VERSION"));
+
+const MAX_INTERIM_ANSWERS: usize = 4;
+const MAX_KEPT_HEAD_BYTES: usize = 4 * 1024;
+
+/// `Basic` and the credentials, marked so that it never prints. Some receivers compare it byte for
+/// byte, so it is the standard alphabet with padding.
+pub fn basic_header(username: &str, password: &str) -> HeaderValue {
+    let pair = Zeroizing::new(format!("{username}:{password}"));
+    let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let mut value = HeaderValue::from_str(&text).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+pub(super) fn message(
+    request: &Request,
+    destination: &Destination,
+    gauge: &Gauge,
+) -> Result<http::Request<GaugedBody>, Failure> {
+    let mut message = http::Request::builder()
+        .method(Method::POST)
+        .uri(&destination.target)
+        .header(header::HOST, &destination.authority)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::CONTENT_LENGTH, request.body.len())
+        .body(gauge.body(request.body.clone()))
+        .map_err(|_| Failure::Internal)?;
+    let headers = message.headers_mut();
+    headers.insert(header::AUTHORIZATION, request.authorization.clone());
+    for (name, value) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Failure::Internal)?;
+        headers.append(
+            name,
+            HeaderValue::from_str(value).map_err(|_| Failure::Internal)?,
+        );
+    }
+    Ok(message)
+}
+
+/// A receiver may send answers of 1xx before the one that counts, but not for ever.
+pub(super) fn count_interim_answers(
+    message: &mut http::Request<GaugedBody>,
+    too_many: Arc<Notify>,
+) {
+    let seen = AtomicUsize::new(0);
+    hyper::ext::on_informational(message, move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM_ANSWERS {
+            too_many.notify_one();
+        }
+    });
+}
+
+pub(super) fn why_no_head(error: &hyper::Error, gauge: &Gauge) -> Failure {
+    let broken = error
+        .source()
+        .is_some_and(|source| source.is::<io::Error>());
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        Failure::ConnectionClosed
+    } else if error.is_parse() {
+        Failure::BadResponse
+    } else if broken || error.is_body_write_aborted() {
+        if gauge.is_sent() {
+            Failure::ConnectionClosed
+        } else {
+            Failure::WriteFailed
+        }
+    } else if error.is_user() {
+        Failure::Internal
+    } else {
+        // Bytes that came before the request went out, say.
+        Failure::BadResponse
+    }
+}
+
+/// A date is compared with the receiver's own `Date`, for its clock need not be ours.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+    let date = text(header::DATE).and_then(parse_http_date);
+    let asked = text(header::RETRY_AFTER)?;
+    match date {
+        Some(date) => parse_retry_after(asked, date),
+        // Without one, only seconds say how long.
+        None if parse_http_date(asked).is_some() => None,
+        None => parse_retry_after(asked, Timestamp::default()),
+    }
+}
+
+pub(super) fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut room = MAX_KEPT_HEAD_BYTES;
+    let mut kept = Vec::new();
+    for (name, value) in headers {
+        let Some(left) = room.checked_sub(name.as_str().len() + value.len()) else {
+            break;
+        };
+        room = left;
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        kept.push((name.as_str().to_owned(), value));
+    }
+    kept
+}
