@@ -1,0 +1,350 @@
+//! Endpoints: a merchant's URLs with their credentials, versions, switches and habits.
+//!
+//! What an endpoint may be set to is the core's rule, where it may point the guard's; here both are
+//! asked. A password comes in, is sealed, and is shown again only in the answer that made it up.
+
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use harkara_core::delivery::{self, Event};
+use harkara_core::endpoint::{Endpoint, EndpointState, SuccessRule};
+use harkara_core::id::{
+    EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
+};
+use harkara_core::time::Timestamp;
+use harkara_webhook::{EventName, catalog, event};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::auth::ForMerchant;
+use super::body::{JsonBody, answer};
+use super::{Api, json_answer, samples};
+use crate::error::ApiError;
+use crate::keys;
+use crate::store::{Commit, DbError, DbErrorKind, EndpointRow, NewEvent};
+
+use self::settings::{Settings, apply, blank};
+
+pub(super) use self::settings::url_refused;
+
+const ENDPOINTS_MAX: usize = 30;
+const REASON_MAX: usize = 200;
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Pause {
+    reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Test {
+    event_name: Option<EventName>,
+}
+
+/// `POST /endpoints`. Without a password one is made up, and shown in this answer alone.
+pub(super) async fn create(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    JsonBody(mut settings): JsonBody<Settings>,
+) -> Result<Response, ApiError> {
+    let url = settings
+        .url
+        .as_deref()
+        .ok_or_else(|| ApiError::missing("url"))?;
+    if settings.username.is_none() {
+        return Err(ApiError::missing("username"));
+    }
+    if api.store.endpoints(&merchant.merchant_id).await?.len() >= ENDPOINTS_MAX {
+        let message = format!("a merchant has at most {ENDPOINTS_MAX} endpoints; delete one first");
+        return Err(ApiError::unprocessable("endpoint.limit", message));
+    }
+    let now = api.clock.now();
+    let id = digest(&[merchant.merchant_id.as_str(), url, &unique(&api, now)]);
+    let generated = settings.password.is_none().then(keys::random_password);
+    if let Some(password) = &generated {
+        settings.password = Some(password.to_string());
+    }
+    let mut endpoint = blank(
+        &merchant.merchant_id,
+        format!("ep_{}", base62(&id, 16)),
+        now,
+    );
+    let warnings = apply(&api, &mut endpoint, settings)?;
+    api.store.put_endpoint(&endpoint, 0).await?;
+    let mut shown = show(&endpoint);
+    shown["warnings"] = warnings.into();
+    if let Some(password) = generated {
+        shown["password"] = password.as_str().into();
+    }
+    Ok(answer(StatusCode::CREATED, &shown))
+}
+
+/// `GET /endpoints`, oldest first.
+pub(super) async fn list(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+) -> Result<Response, ApiError> {
+    let endpoints = api.store.endpoints(&merchant.merchant_id).await?;
+    let shown: Vec<Value> = endpoints.iter().map(|endpoint| show(endpoint)).collect();
+    Ok(json_answer(&json!({ "endpoints": shown })))
+}
+
+/// `GET /endpoints/{endpoint_id}`.
+pub(super) async fn read(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let row = find(&api, &merchant.merchant_id, &EndpointId::new(endpoint_id)).await?;
+    Ok(json_answer(&show(&row.endpoint)))
+}
+
+/// `PATCH /endpoints/{endpoint_id}`: any subset of what `create` takes.
+pub(super) async fn update(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+    JsonBody(settings): JsonBody<Settings>,
+) -> Result<Response, ApiError> {
+    let endpoint_id = EndpointId::new(endpoint_id);
+    let mut tried = false;
+    loop {
+        let mut row = find(&api, &merchant.merchant_id, &endpoint_id).await?;
+        let warnings = apply(&api, &mut row.endpoint, settings.clone())?;
+        match api.store.put_endpoint(&row.endpoint, row.version).await {
+            // Somebody else changed it between our look and our write; what they set stays set.
+            Err(error) if error.kind == DbErrorKind::Stale && !tried => tried = true,
+            result => {
+                result?;
+                let mut shown = show(&row.endpoint);
+                shown["warnings"] = warnings.into();
+                return Ok(json_answer(&shown));
+            }
+        }
+    }
+}
+
+/// `POST /endpoints/{endpoint_id}/pause`: its deliveries wait.
+pub(super) async fn pause(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+    JsonBody(pause): JsonBody<Pause>,
+) -> Result<Response, ApiError> {
+    let reason = pause
+        .reason
+        .unwrap_or_else(|| "paused by request".to_owned());
+    if reason.chars().count() > REASON_MAX {
+        return Err(ApiError::field(
+            "reason",
+            format!("is longer than {REASON_MAX} characters"),
+        ));
+    }
+    let state = EndpointState::Paused {
+        reason,
+        at: api.clock.now(),
+    };
+    set_state(
+        &api,
+        &merchant.merchant_id,
+        EndpointId::new(endpoint_id),
+        state,
+    )
+    .await
+}
+
+/// `POST /endpoints/{endpoint_id}/resume`: what waited becomes due.
+pub(super) async fn resume(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let endpoint_id = EndpointId::new(endpoint_id);
+    set_state(
+        &api,
+        &merchant.merchant_id,
+        endpoint_id,
+        EndpointState::Active,
+    )
+    .await
+}
+
+async fn set_state(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: EndpointId,
+    state: EndpointState,
+) -> Result<Response, ApiError> {
+    let set = api
+        .store
+        .set_endpoint_state(merchant_id, &endpoint_id, &state)
+        .await;
+    set.map_err(|error| gone(error, &endpoint_id))?;
+    let row = find(api, merchant_id, &endpoint_id).await?;
+    Ok(json_answer(&show(&row.endpoint)))
+}
+
+/// `DELETE /endpoints/{endpoint_id}`: what it has not settled is withdrawn.
+pub(super) async fn delete(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let endpoint_id = EndpointId::new(endpoint_id);
+    let reason = "the endpoint was deleted";
+    let withdrawn = api
+        .store
+        .delete_endpoint(&merchant.merchant_id, &endpoint_id, reason, api.clock.now())
+        .await
+        .map_err(|error| gone(error, &endpoint_id))?;
+    Ok(json_answer(
+        &json!({ "endpoint_id": endpoint_id, "withdrawn": withdrawn }),
+    ))
+}
+
+/// `POST /endpoints/{endpoint_id}/test`: sends a made-up event to it alone, paused or not. The
+/// delivery's attempts tell how it went.
+pub(super) async fn test(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(endpoint_id): Path<String>,
+    JsonBody(test): JsonBody<Test>,
+) -> Result<Response, ApiError> {
+    let row = find(&api, &merchant.merchant_id, &EndpointId::new(endpoint_id)).await?;
+    let endpoint = row.endpoint;
+    let now = api.clock.now();
+    let which = unique(&api, now);
+    let merchant_id = &merchant.merchant_id;
+    let parts = [
+        merchant_id.as_str(),
+        endpoint.endpoint_id.as_str(),
+        "test",
+        &which,
+    ];
+    let id = EventId::new(format!("evt_V2_{}", time_ordered(now, &parts)));
+    let name = test.event_name.unwrap_or(EventName::OrderSucceeded);
+    let content = samples::content(name, &merchant, api.submit.rendering(&merchant), now);
+    let kind = catalog::content_kind(name);
+    let event = Event {
+        merchant_id: merchant_id.clone(),
+        name,
+        subject: Subject::Order(OrderId::new(samples::ORDER_ID)),
+        transition: format!("test of endpoint {}", endpoint.endpoint_id),
+        created_at: now,
+        body: Bytes::from(event::envelope(
+            id.as_str(),
+            &now.iso(),
+            name,
+            kind,
+            &content,
+        )),
+        id,
+    };
+    let delivery = delivery::test(&event, &endpoint, &which, now);
+    let shown = json!({
+        "event_id": event.id,
+        "event_name": name,
+        "delivery_id": delivery.id,
+        "attempts": format!("{}/deliveries/{}/attempts", api.public_url, delivery.id),
+    });
+    let mut commit = Commit::new(merchant_id.clone(), now);
+    commit.events.push(NewEvent {
+        event,
+        deliveries: vec![delivery],
+    });
+    api.submit.store_and_hand_over(commit).await?;
+    Ok(answer(StatusCode::ACCEPTED, &shown))
+}
+
+/// An endpoint that is there and not deleted.
+pub(super) async fn find(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+) -> Result<EndpointRow, ApiError> {
+    let row = api.store.endpoint(merchant_id, endpoint_id).await?;
+    row.filter(|row| row.deleted_at.is_none())
+        .ok_or_else(|| unknown(endpoint_id))
+}
+
+/// Text that no other call gets, for ids of things that may be asked for twice in a microsecond.
+pub(super) fn unique(api: &Api, now: Timestamp) -> String {
+    format!(
+        "{}-{}",
+        now.as_micros(),
+        api.requests.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+fn unknown(endpoint_id: &EndpointId) -> ApiError {
+    ApiError::not_found(
+        "endpoint.not_found",
+        format!("there is no endpoint '{endpoint_id}'"),
+    )
+}
+
+/// Stale means here that there was no such endpoint to write to.
+fn gone(error: DbError, endpoint_id: &EndpointId) -> ApiError {
+    match error.kind {
+        DbErrorKind::Stale => unknown(endpoint_id),
+        DbErrorKind::Busy | DbErrorKind::Down | DbErrorKind::Corrupt => error.into(),
+    }
+}
+
+fn success_word(rule: SuccessRule) -> &'static str {
+    match rule {
+        SuccessRule::Only200 => "only_200",
+        SuccessRule::Any2xx => "any_2xx",
+    }
+}
+
+/// An endpoint without its password.
+fn show(endpoint: &Endpoint) -> Value {
+    let headers: Map<String, Value> = endpoint
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .collect();
+    let mut shown = json!({
+        "endpoint_id": endpoint.endpoint_id,
+        "url": endpoint.url,
+        "username": endpoint.username,
+        "password": "set",
+        "webhook_version": endpoint.version,
+        "events": EventName::ALL.iter().map(|name| show_event(endpoint, *name)).collect::<Vec<_>>(),
+        "headers": headers,
+        "ladder": endpoint.ladder,
+        "success": success_word(endpoint.success),
+        "order": endpoint.order,
+        "timeout_seconds": endpoint.timeout_seconds,
+        "created_at": endpoint.created_at.iso(),
+    });
+    match &endpoint.state {
+        EndpointState::Active => shown["state"] = "active".into(),
+        EndpointState::Paused { reason, at } => {
+            shown["state"] = "paused".into();
+            shown["paused_reason"] = reason.as_str().into();
+            shown["paused_at"] = at.iso().into();
+        }
+    }
+    shown
+}
+
+/// Whether an event is sent to this endpoint, and why not.
+fn show_event(endpoint: &Endpoint, name: EventName) -> Value {
+    let withheld = endpoint.wants(name).err();
+    json!({
+        "name": name,
+        "since": catalog::since(name).to_string(),
+        "sent": withheld.is_none(),
+        "reason": withheld.map(|why| why.to_string()),
+    })
+}

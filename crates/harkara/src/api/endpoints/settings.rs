@@ -1,0 +1,145 @@
+//! What an endpoint can be set to: the shape of it, and one check for each part.
+//!
+//! The rules are the core's, and the guard's for the URL; here they are asked, and a refusal becomes
+//! an error about the field. `endpoints.rs` stores what comes out.
+
+use std::collections::BTreeMap;
+
+use harkara_core::endpoint::{
+    Endpoint, EndpointRefusal, EndpointState, OrderMode, Sealed, SuccessRule, check_headers,
+    check_password, check_timeout, check_username,
+};
+use harkara_core::id::{EndpointId, MerchantId};
+use harkara_core::retry::Ladder;
+use harkara_core::time::Timestamp;
+use harkara_webhook::{EventName, WebhookVersion};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::success_word;
+use crate::api::Api;
+use crate::deliver::guard;
+use crate::error::ApiError;
+use crate::vault::Context;
+
+const DEFAULT_TIMEOUT_SECONDS: u8 = 30;
+
+/// What an endpoint is, or is to be, set to. What a change does not name stays as it is.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::api) struct Settings {
+    pub(super) url: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    webhook_version: Option<WebhookVersion>,
+    /// `null` takes a switch away again, so that the catalogue's default holds.
+    events: Option<BTreeMap<EventName, Option<bool>>>,
+    headers: Option<Map<String, Value>>,
+    ladder: Option<Ladder>,
+    success: Option<String>,
+    order: Option<OrderMode>,
+    timeout_seconds: Option<u64>,
+}
+
+/// An endpoint that is set to nothing yet.
+pub(super) fn blank(merchant_id: &MerchantId, endpoint_id: String, now: Timestamp) -> Endpoint {
+    Endpoint {
+        merchant_id: merchant_id.clone(),
+        endpoint_id: EndpointId::new(endpoint_id),
+        url: String::new(),
+        username: String::new(),
+        password: Sealed(String::new()),
+        version: WebhookVersion::LATEST,
+        switches: BTreeMap::new(),
+        headers: Vec::new(),
+        ladder: Ladder::Day,
+        success: SuccessRule::Only200,
+        order: OrderMode::Hold,
+        timeout_seconds: DEFAULT_TIMEOUT_SECONDS,
+        state: EndpointState::Active,
+        created_at: now,
+    }
+}
+
+/// Sets what is named, or says which of it cannot be. Returns what may trouble a receiver.
+pub(super) fn apply(
+    api: &Api,
+    endpoint: &mut Endpoint,
+    settings: Settings,
+) -> Result<Vec<String>, ApiError> {
+    let mut warnings = Vec::new();
+    let refused =
+        |name: &'static str| move |why: EndpointRefusal| ApiError::field(name, why.to_string());
+    if let Some(url) = settings.url {
+        let admitted = guard::admit(&url, &api.policy);
+        endpoint.url = admitted
+            .map_err(|why| url_refused("url", &why.to_string()))?
+            .url;
+    }
+    if let Some(username) = settings.username {
+        check_username(&username).map_err(refused("username"))?;
+        endpoint.username = username;
+    }
+    if let Some(password) = settings.password.map(Zeroizing::new) {
+        let troubles = check_password(&password).map_err(refused("password"))?;
+        warnings.extend(troubles.iter().map(ToString::to_string));
+        let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
+        endpoint.password = api.vault.seal(context, password.as_bytes());
+    }
+    if let Some(headers) = settings.headers {
+        let headers = headers
+            .into_iter()
+            .map(header)
+            .collect::<Result<Vec<_>, _>>()?;
+        check_headers(&headers).map_err(refused("headers"))?;
+        endpoint.headers = headers;
+    }
+    if let Some(seconds) = settings.timeout_seconds {
+        endpoint.timeout_seconds = check_timeout(seconds).map_err(refused("timeout_seconds"))?;
+    }
+    if let Some(success) = settings.success {
+        endpoint.success = success_rule(&success)?;
+    }
+    for (name, switch) in settings.events.unwrap_or_default() {
+        match switch {
+            Some(sent) => drop(endpoint.switches.insert(name, sent)),
+            None => drop(endpoint.switches.remove(&name)),
+        }
+    }
+    endpoint.version = settings.webhook_version.unwrap_or(endpoint.version);
+    endpoint.order = settings.order.unwrap_or(endpoint.order);
+    if let Some(ladder) = settings.ladder {
+        endpoint.ladder = ladder;
+    }
+    Ok(warnings)
+}
+
+/// 422: a URL that is never called, with the guard's sentence.
+pub(in crate::api) fn url_refused(field: &str, why: &str) -> ApiError {
+    let mut error = ApiError::unprocessable("invalid.url", format!("{field}: {why}"));
+    error.fields.push((field.to_owned(), why.to_owned()));
+    error
+}
+
+fn header((name, value): (String, Value)) -> Result<(String, String), ApiError> {
+    match value {
+        Value::String(value) => Ok((name, value)),
+        _ => Err(ApiError::field(
+            "headers",
+            format!("the value of '{name}' is not text"),
+        )),
+    }
+}
+
+/// `only_200` or `any_2xx`.
+pub(super) fn success_rule(word: &str) -> Result<SuccessRule, ApiError> {
+    let rules = [SuccessRule::Only200, SuccessRule::Any2xx];
+    let found = rules.into_iter().find(|rule| success_word(*rule) == word);
+    found.ok_or_else(|| {
+        ApiError::field(
+            "success",
+            format!("'{word}' is neither only_200 nor any_2xx"),
+        )
+    })
+}

@@ -1,0 +1,418 @@
+//! Events as merchants see them: the feed, one with its body, where it went, why, and once more.
+//!
+//! Bodies are handed out as they were sent, byte for byte. The sentences of attempts and of
+//! `explain` are the core's; what a delivery did is the store's.
+
+mod explain;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use harkara_core::delivery::{self, DeliveryKind, Event, Failure, Outcome};
+use harkara_core::endpoint::{EndpointState, SuccessRule};
+use harkara_core::id::{DeliveryId, EndpointId, EventId, MandateId, MerchantId, OrderId, Subject};
+use harkara_core::time::Timestamp;
+use harkara_webhook::EventName;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::auth::ForMerchant;
+use super::body::{JsonBody, answer};
+use super::endpoints::{find as find_endpoint, unique};
+use super::input::Input;
+use super::{Api, json_answer};
+use crate::error::ApiError;
+use crate::store::{
+    AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventView, Evidence,
+};
+
+pub(super) use self::explain::explain;
+
+/// Events that one page of the feed has.
+const PAGE: i64 = 100;
+const PAGE_MAX: i64 = 500;
+
+const FEED_PARAMETERS: &[&str] = &[
+    "after",
+    "limit",
+    "event_name",
+    "order_id",
+    "mandate_id",
+    "notified",
+    "bodies",
+    "merchant_id",
+];
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Resend {
+    endpoint_id: Option<String>,
+}
+
+/// An event as it is shown; the body is the webhook's own text.
+#[derive(Serialize)]
+struct Shown<'a> {
+    event_id: &'a EventId,
+    event_name: &'a str,
+    date_created: String,
+    subject: &'a str,
+    sequence: i64,
+    notified: bool,
+    transition: &'a str,
+    cursor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Box<RawValue>>,
+}
+
+/// `GET /events`: a merchant's events in commit order, after a cursor. Nothing is ever put in before
+/// a cursor that was handed out.
+pub(super) async fn feed(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    input: Input,
+) -> Result<Response, ApiError> {
+    refuse_unknown(&input)?;
+    let after = input.text("after").map_or(Ok(0), read_cursor)?;
+    let limit = input.integer("limit")?.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let limit = usize::try_from(limit).expect("clamped to small numbers");
+    let filter = EventFilter {
+        name: input
+            .word::<EventName>("event_name")?
+            .map(|name| name.to_string()),
+        subject: subject(&input)?,
+        notified: input.flag("notified")?,
+    };
+    let views = api
+        .store
+        .events_after(&merchant.merchant_id, after, &filter, limit)
+        .await?;
+    let with_bodies = input.flag("bodies")?.unwrap_or(false);
+    let mut events = Vec::with_capacity(views.len());
+    for view in &views {
+        let body = if with_bodies {
+            let (_, body) = find(&api, &merchant.merchant_id, &view.event_id).await?;
+            Some(raw(body)?)
+        } else {
+            None
+        };
+        events.push(show(view, body));
+    }
+    let next = cursor(views.last().map_or(after, |view| view.position));
+    Ok(answer(
+        StatusCode::OK,
+        &Page {
+            events,
+            cursor: next,
+        },
+    ))
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    events: Vec<Shown<'a>>,
+    /// What to ask for next, whether or not there is more yet.
+    cursor: String,
+}
+
+/// `GET /events/{event_id}`.
+pub(super) async fn read(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(event_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let (view, body) = find(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
+    Ok(answer(StatusCode::OK, &show(&view, Some(raw(body)?))))
+}
+
+/// `GET /events/{event_id}/deliveries`.
+pub(super) async fn deliveries(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(event_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
+    let (event, _) = find(&api, merchant_id, &EventId::new(event_id)).await?;
+    let rows = api
+        .store
+        .deliveries_of_event(merchant_id, &event.event_id)
+        .await?;
+    let shown: Vec<Value> = rows.iter().map(show_delivery).collect();
+    Ok(json_answer(
+        &json!({ "event_id": event.event_id, "deliveries": shown }),
+    ))
+}
+
+/// `GET /deliveries/{delivery_id}/attempts`.
+pub(super) async fn attempts(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(delivery_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
+    let delivery_id = DeliveryId::new(delivery_id);
+    let delivery = api
+        .store
+        .delivery(merchant_id, &delivery_id)
+        .await?
+        .ok_or_else(|| {
+            let message = format!("there is no delivery '{delivery_id}'");
+            ApiError::not_found("delivery.not_found", message)
+        })?;
+    let endpoint = api
+        .store
+        .endpoint(merchant_id, &delivery.endpoint_id)
+        .await?;
+    let rule = endpoint.map_or(SuccessRule::Only200, |row| row.endpoint.success);
+    let rows = api.store.attempts(merchant_id, &delivery_id).await?;
+    let attempts: Vec<Value> = rows.iter().map(|row| show_attempt(row, rule)).collect();
+    let mut shown = show_delivery(&delivery);
+    shown["event_id"] = delivery.event_id.as_str().into();
+    shown["attempts"] = attempts.into();
+    Ok(json_answer(&shown))
+}
+
+/// `POST /events/{event_id}/resend`: the same bytes once more, to everyone who was meant to have
+/// them and is active, or to the endpoint that is named.
+pub(super) async fn resend(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(event_id): Path<String>,
+    JsonBody(resend): JsonBody<Resend>,
+) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
+    let (view, body) = find(&api, merchant_id, &EventId::new(event_id)).await?;
+    let rows = api
+        .store
+        .deliveries_of_event(merchant_id, &view.event_id)
+        .await?;
+    let endpoints = match resend.endpoint_id {
+        Some(named) => {
+            let endpoint = find_endpoint(&api, merchant_id, &EndpointId::new(named)).await?;
+            vec![endpoint.endpoint.into()]
+        }
+        None => {
+            let meant: BTreeSet<&EndpointId> = rows
+                .iter()
+                .filter(|row| is_real(row))
+                .map(|row| &row.endpoint_id)
+                .collect();
+            let all = api.store.endpoints(merchant_id).await?;
+            let active = all.iter().filter(|endpoint| {
+                endpoint.state == EndpointState::Active && meant.contains(&endpoint.endpoint_id)
+            });
+            active.cloned().collect()
+        }
+    };
+    if endpoints.is_empty() {
+        let message = "no active endpoint was meant to have this event; name one with endpoint_id";
+        return Err(ApiError::unprocessable("resend.nobody", message));
+    }
+    let event = event_again(merchant_id, view, body)?;
+    let now = api.clock.now();
+    let mut shown = Vec::new();
+    for endpoint in endpoints {
+        let url_override = rows
+            .iter()
+            .find(|row| row.endpoint_id == endpoint.endpoint_id && row.kind == DeliveryKind::Event)
+            .and_then(|row| row.url_override.as_deref());
+        let which = unique(&api, now);
+        let delivery = delivery::replay(&event, &endpoint, url_override, &which, now);
+        shown.push(json!({
+            "endpoint_id": delivery.endpoint_id,
+            "delivery_id": delivery.id,
+            "withheld": delivery.withheld.map(|why| format!("{} {why}", event.name)),
+        }));
+        api.submit.resend(delivery, event.body.len()).await?;
+    }
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "event_id": event.id, "deliveries": shown }),
+    ))
+}
+
+/// An event of this merchant with its body.
+async fn find(
+    api: &Api,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+) -> Result<(EventView, Bytes), ApiError> {
+    api.store
+        .event(merchant_id, event_id)
+        .await?
+        .ok_or_else(|| {
+            ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
+        })
+}
+
+fn refuse_unknown(input: &Input) -> Result<(), ApiError> {
+    let given = input.starting_with(&[""]);
+    match given
+        .iter()
+        .find(|(name, _)| !FEED_PARAMETERS.contains(&name.as_str()))
+    {
+        None => Ok(()),
+        Some((name, _)) => {
+            let known = FEED_PARAMETERS.join(", ");
+            Err(ApiError::field(
+                name,
+                format!("is unknown here; expected one of {known}"),
+            ))
+        }
+    }
+}
+
+fn subject(input: &Input) -> Result<Option<Subject>, ApiError> {
+    match (input.text("order_id"), input.text("mandate_id")) {
+        (Some(_), Some(_)) => Err(ApiError::field(
+            "mandate_id",
+            "cannot be asked for together with order_id",
+        )),
+        (Some(id), None) => Ok(Some(Subject::Order(OrderId::new(id)))),
+        (None, Some(id)) => Ok(Some(Subject::Mandate(MandateId::new(id)))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A place in the feed, as text that is nobody's business but ours.
+pub(super) fn cursor(position: i64) -> String {
+    format!("c{position:x}")
+}
+
+fn read_cursor(text: &str) -> Result<i64, ApiError> {
+    let position = text
+        .strip_prefix('c')
+        .and_then(|hex| i64::from_str_radix(hex, 16).ok());
+    position.filter(|position| *position >= 0).ok_or_else(|| {
+        ApiError::field(
+            "after",
+            "is no cursor; hand back the one of an earlier answer, or nothing",
+        )
+    })
+}
+
+fn raw(body: Bytes) -> Result<Box<RawValue>, ApiError> {
+    let text = String::from_utf8(body.into()).map_err(ApiError::internal)?;
+    RawValue::from_string(text).map_err(ApiError::internal)
+}
+
+fn show(view: &EventView, body: Option<Box<RawValue>>) -> Shown<'_> {
+    Shown {
+        event_id: &view.event_id,
+        event_name: &view.name,
+        date_created: view.created_at.iso(),
+        subject: &view.subject,
+        sequence: view.sequence,
+        notified: view.notified,
+        transition: &view.transition,
+        cursor: cursor(view.position),
+        body,
+    }
+}
+
+fn show_delivery(row: &DeliveryView) -> Value {
+    json!({
+        "delivery_id": row.delivery_id,
+        "endpoint_id": row.endpoint_id,
+        "kind": row.kind.as_str(),
+        "state": row.state.as_str(),
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "due_at": iso(row.due_at),
+        "settled_at": iso(row.settled_at),
+        "waiting_on": row.waiting_on,
+        "overtaking": row.overtaking,
+        "url_override": row.url_override,
+        "created_at": row.created_at.iso(),
+    })
+}
+
+fn iso(at: Option<Timestamp>) -> Option<String> {
+    at.map(Timestamp::iso)
+}
+
+/// The evidence (timings, address, the answer's head and body) with what it meant.
+fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
+    let evidence = evidence(&view.attempt);
+    let (code, sentence) = outcome(&view.attempt, rule);
+    json!({
+        "n": view.n,
+        "started_at": view.attempt.started_at.iso_micros(),
+        "url": evidence.url,
+        "code": code,
+        "sentence": sentence,
+        "status": view.attempt.status,
+        "timings": {
+            "dns_us": evidence.dns_us,
+            "connect_us": evidence.connect_us,
+            "tls_us": evidence.tls_us,
+            "write_us": evidence.write_us,
+            "first_byte_us": evidence.first_byte_us,
+            "total_us": view.attempt.duration_us,
+        },
+        "answer": { "headers": evidence.answer_headers, "body": evidence.answer_body },
+        "verdict": verdict_word(view.verdict),
+        "retry_at": iso(view.retry_at),
+        "overtaking": evidence.overtaking,
+        "late": view.late,
+    })
+}
+
+/// What was written down beside the columns; a row without it still has its outcome.
+fn evidence(attempt: &AttemptRow) -> Evidence {
+    serde_json::from_str(&attempt.doc).unwrap_or_default()
+}
+
+fn verdict_word(verdict: AttemptVerdict) -> &'static str {
+    match verdict {
+        AttemptVerdict::Delivered => "delivered",
+        AttemptVerdict::Retry => "retry",
+        AttemptVerdict::Exhausted => "exhausted",
+    }
+}
+
+/// An attempt's outcome as code and sentence.
+fn outcome(attempt: &AttemptRow, rule: SuccessRule) -> (String, String) {
+    let outcome = match (attempt.status, attempt.failure.as_deref()) {
+        (Some(status), _) => Outcome::Answered {
+            status,
+            retry_after: None,
+        },
+        (None, failure) => {
+            let known = failure.and_then(|code| code.parse().ok());
+            Outcome::Failed(known.unwrap_or(Failure::Internal))
+        }
+    };
+    (outcome.code(), outcome.sentence(rule))
+}
+
+/// Whether a delivery counts for anything but a press of the test button.
+fn is_real(row: &DeliveryView) -> bool {
+    match row.kind {
+        DeliveryKind::Event | DeliveryKind::Replay => true,
+        DeliveryKind::Test => false,
+    }
+}
+
+/// A stored event as the core knows it.
+fn event_again(merchant_id: &MerchantId, view: EventView, body: Bytes) -> Result<Event, ApiError> {
+    let subject = match view.subject.split_once('/') {
+        Some(("mandate", id)) => Subject::Mandate(MandateId::new(id)),
+        Some((_, id)) => Subject::Order(OrderId::new(id)),
+        None => Subject::Order(OrderId::new(view.subject.as_str())),
+    };
+    Ok(Event {
+        merchant_id: merchant_id.clone(),
+        name: view.name.parse().map_err(ApiError::internal)?,
+        id: view.event_id,
+        subject,
+        transition: view.transition,
+        created_at: view.created_at,
+        body,
+    })
+}

@@ -1,0 +1,173 @@
+use super::*;
+use crate::testing::World;
+
+#[test]
+fn a_cursor_is_what_was_handed_out() {
+    for position in [0, 1, 4096, i64::MAX] {
+        assert_eq!(read_cursor(&cursor(position)).unwrap(), position);
+    }
+    for text in ["", "7", "c", "c-1", "cg", "c+1 "] {
+        assert!(read_cursor(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_attempt_speaks_with_the_cores_sentences() {
+    let row = |status, failure: Option<&str>| AttemptRow {
+        started_at: Timestamp::default(),
+        duration_us: 1,
+        status,
+        failure: failure.map(str::to_owned),
+        doc: "{}".to_owned(),
+    };
+    let rows = [
+        row(Some(200), None),
+        row(Some(204), None),
+        row(None, Some("TLS_TIMEOUT")),
+        row(None, Some("A_CODE_OF_TOMORROW")),
+    ];
+    let table: String = rows
+        .iter()
+        .map(|row| outcome(row, SuccessRule::Only200))
+        .map(|(code, sentence)| format!("{code}: {sentence}\n"))
+        .collect();
+    insta::assert_snapshot!(table, @r"
+    HTTP_200: the receiver answered 200
+    HTTP_204: the receiver answered 204; only 200 counts
+    TLS_TIMEOUT: the receiver did not finish the TLS handshake in time
+    INTERNAL: the call could not be made for a reason on our side; it is retried
+    ");
+}
+
+const NEW: &str =
+    r#"{"url":"https://shop.example.com/hook","username":"shop","webhook_version":"2016-10-27"}"#;
+
+fn sent(id: &str, name: &str, content: &str) -> String {
+    format!(r#"{{"merchant_id":"ms","id":"{id}","event_name":"{name}","content":{content}}}"#)
+}
+
+#[tokio::test]
+async fn the_feed_is_read_page_by_page_and_filtered() {
+    let world = World::new().await;
+    for (id, order_id) in [("e1", "a"), ("e2", "b"), ("e3", "a")] {
+        let content = format!(r#"{{"order":{{"order_id":"{order_id}"}}}}"#);
+        world
+            .platform("POST /events", &sent(id, "ORDER_SUCCEEDED", &content))
+            .await;
+    }
+    let ids = |page: &Value| -> Vec<String> {
+        let events = page["events"].as_array().unwrap().iter();
+        events
+            .map(|event| event["event_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = world
+        .merchant("GET /events?limit=2&bodies=true", "")
+        .await
+        .json();
+    assert_eq!(ids(&first), ["e1", "e2"]);
+    assert_eq!(
+        first["events"][0]["body"]["content"]["order"]["order_id"],
+        "a"
+    );
+    let after = first["cursor"].as_str().unwrap();
+    let second = world
+        .merchant(&format!("GET /events?after={after}"), "")
+        .await
+        .json();
+    assert_eq!(ids(&second), ["e3"]);
+    let after = second["cursor"].as_str().unwrap();
+    let end = world
+        .merchant(&format!("GET /events?after={after}"), "")
+        .await
+        .json();
+    assert_eq!((ids(&end), &end["cursor"]), (Vec::new(), &second["cursor"]));
+
+    let of_a = world
+        .merchant("GET /events?order_id=A&notified=false", "")
+        .await
+        .json();
+    assert_eq!(ids(&of_a), ["e1", "e3"]);
+    let none = world
+        .platform("GET /events?merchant_id=ms&event_name=ORDER_FAILED", "")
+        .await;
+    assert_eq!(ids(&none.json()), [""; 0]);
+    let refusals = [
+        world.merchant("GET /events?since=1", "").await.refusal(),
+        world.merchant("GET /events?after=1", "").await.refusal(),
+        world
+            .merchant("GET /events?order_id=a&mandate_id=b", "")
+            .await
+            .refusal(),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    400 "invalid_request": "since: is unknown here; expected one of after, limit, event_name, order_id, mandate_id, notified, bodies, merchant_id"
+    400 "invalid_request": "after: is no cursor; hand back the one of an earlier answer, or nothing"
+    400 "invalid_request": "mandate_id: cannot be asked for together with order_id"
+    "#);
+}
+
+#[tokio::test]
+async fn explain_says_why_and_resend_sends_what_an_upgrade_lets_through() {
+    let world = World::new().await;
+    let endpoint = world.merchant("POST /endpoints", NEW).await.json();
+    let path = format!("/endpoints/{}", endpoint["endpoint_id"].as_str().unwrap());
+    let txn = sent("e1", "TXN_CHARGED", r#"{"txn":{"order_id":"a"}}"#);
+    let stored = world.platform("POST /events", &txn).await;
+    assert_eq!(stored.json()["deliveries"], 0, "{}", stored.text);
+    world
+        .merchant("POST /endpoints", &NEW.replace("shop.", "late."))
+        .await;
+
+    let facts = async || {
+        let explained = world.merchant("GET /events/e1/explain", "").await.json();
+        let endpoints = explained["endpoints"].as_array().unwrap().iter();
+        let lines = endpoints.flat_map(|one| one["facts"].as_array().unwrap().clone());
+        lines
+            .map(|line| line.as_str().unwrap().to_owned() + "\n")
+            .collect::<String>()
+    };
+    insta::assert_snapshot!(facts().await, @r"
+    TXN_CHARGED was derived from a report of the platform's own ledger at 2023-08-10T07:00:48Z
+    withheld: TXN_CHARGED needs ≥ 2020-10-31, endpoint has 2016-10-27
+    planned before this endpoint existed; it was made at 2023-08-10T07:00:48Z, and a resend to it is possible
+    ");
+
+    let withheld = world.merchant("POST /events/e1/resend", "").await;
+    assert_eq!(withheld.status, 202);
+    assert!(
+        withheld.json()["deliveries"][0]["withheld"].is_string(),
+        "{}",
+        withheld.text
+    );
+    world
+        .merchant(&format!("PATCH {path}"), r#"{"webhook_version":""}"#)
+        .await;
+    world.api.clock.advance(std::time::Duration::from_secs(1));
+    let resent = world.merchant("POST /events/e1/resend", "").await.json();
+    assert!(resent["deliveries"][0]["withheld"].is_null());
+    let deliveries = world.merchant("GET /events/e1/deliveries", "").await.json();
+    let rows = deliveries["deliveries"].as_array().unwrap().iter();
+    let table: String = rows
+        .map(|row| format!("{} {}\n", row["kind"], row["state"]))
+        .collect();
+    insta::assert_snapshot!(table, @r#"
+    "event" "withheld"
+    "replay" "withheld"
+    "replay" "pending"
+    "#);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let world = World::new().await;
+    let paths = [
+        "GET /events/e",
+        "GET /events/e/explain",
+        "POST /events/e/resend",
+        "GET /deliveries/d/attempts",
+    ];
+    for path in paths {
+        assert_eq!(world.merchant(path, "").await.status, 404, "{path}");
+    }
+}

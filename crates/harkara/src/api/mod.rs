@@ -1,0 +1,266 @@
+//! The REST API: request shapes in, commands to `submit`, rows from the store out.
+//!
+//! `router()` is the whole URL map on one screen; a file per resource holds its shapes and handlers.
+//! Nothing here knows SQL, sends to merchants, or decides what may happen to a payment.
+
+pub mod auth;
+mod body;
+mod endpoints;
+mod events;
+mod health;
+pub mod ingest;
+mod input;
+mod json;
+mod mandates;
+mod merchants;
+mod notifications;
+mod orders;
+mod outcomes;
+mod payment_page;
+mod refunds;
+mod samples;
+mod transactions;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deliver::guard::Policy;
+use crate::error::ApiError;
+use crate::store::Store;
+use crate::submit::Submit;
+use crate::vault::Vault;
+
+/// What handlers work with; clones share it.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// The parts of the body that the API touches.
+pub struct Parts {
+    pub store: Store,
+    pub clock: Clock,
+    pub vault: Arc<Vault>,
+    pub submit: Arc<Submit>,
+    pub config: Arc<Config>,
+    /// Where endpoints may point.
+    pub policy: Arc<Policy>,
+    /// Without a slash at its end.
+    pub public_url: String,
+    /// Counts requests, for their ids.
+    pub requests: AtomicU64,
+}
+
+impl Api {
+    /// An API over these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Every path that the server answers.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        // Payments, with a merchant's key, on the paths of the public SDKs.
+        .route("/orders", post(orders::create))
+        .route("/order/create", post(orders::create_legacy))
+        .route(
+            "/orders/{order_id}",
+            get(orders::status).post(orders::amend),
+        )
+        .route("/order/status", get(orders::status_legacy))
+        .route("/order/list", get(orders::list))
+        .route("/session", post(orders::session))
+        .route("/txns", post(transactions::start))
+        .route("/v2/txns/{txn_uuid}/capture", post(transactions::capture))
+        .route("/v2/txns/{txn_uuid}/void", post(transactions::void))
+        .route("/orders/{order_id}/refunds", post(refunds::of_order))
+        .route("/order/refund", post(refunds::of_order_legacy))
+        .route("/refunds", post(refunds::of_txn))
+        .route(
+            "/customers/{customer_id}/mandates",
+            get(mandates::of_customer),
+        )
+        .route("/mandates/{mandate_id}", post(mandates::command))
+        .route(
+            "/notifications/{object_reference_id}",
+            get(notifications::status),
+        )
+        // Webhooks, with a merchant's key, or the platform's and `x-merchantid`.
+        .route("/endpoints", get(endpoints::list).post(endpoints::create))
+        .route(
+            "/endpoints/{endpoint_id}",
+            get(endpoints::read)
+                .patch(endpoints::update)
+                .delete(endpoints::delete),
+        )
+        .route("/endpoints/{endpoint_id}/pause", post(endpoints::pause))
+        .route("/endpoints/{endpoint_id}/resume", post(endpoints::resume))
+        .route("/endpoints/{endpoint_id}/test", post(endpoints::test))
+        .route("/events/{event_id}", get(events::read))
+        .route("/events/{event_id}/deliveries", get(events::deliveries))
+        .route("/events/{event_id}/explain", get(events::explain))
+        .route("/events/{event_id}/resend", post(events::resend))
+        .route("/deliveries/{delivery_id}/attempts", get(events::attempts))
+        // The feed is for both; only the platform may put events in.
+        .route("/events", get(events::feed).post(ingest::one))
+        .route("/events/batch", post(ingest::batch))
+        // The platform, with its own key.
+        .route("/merchants", get(merchants::list).post(merchants::create))
+        .route(
+            "/merchants/{merchant_id}",
+            get(merchants::read).patch(merchants::update),
+        )
+        .route(
+            "/merchants/{merchant_id}/keys",
+            get(merchants::keys).post(merchants::create_key),
+        )
+        .route(
+            "/merchants/{merchant_id}/keys/{key_id}",
+            delete(merchants::revoke_key),
+        )
+        .route("/outcomes/txns/{txn_uuid}", post(outcomes::txn))
+        .route(
+            "/outcomes/refunds/{unique_request_id}",
+            post(outcomes::refund),
+        )
+        .route("/outcomes/mandates/{mandate_id}", post(outcomes::mandate))
+        .route(
+            "/outcomes/notifications/{object_reference_id}",
+            post(outcomes::notification),
+        )
+        // Customers' browsers.
+        .route(
+            "/merchant/pay/{id}",
+            get(payment_page::show).post(payment_page::choose),
+        )
+        .route(
+            "/merchant/ipay/{id}",
+            get(payment_page::show).post(payment_page::choose),
+        )
+        .route(
+            "/orders/{id}/payment-page",
+            get(payment_page::show).post(payment_page::choose),
+        )
+        // Whoever watches the process.
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/health", get(health::health))
+        .fallback(async || ApiError::not_found("route.not_found", "there is no such path"))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(api.clone(), finish))
+        .with_state(api)
+}
+
+/// A handler that panicked: the request fails, the process lives on.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without words".to_owned());
+    ApiError::internal(std::io::Error::other(text)).into_response()
+}
+
+/// Gives each request an id, writes the bodies of errors, and logs their causes, once.
+async fn finish(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let count = api.requests.fetch_add(1, Ordering::Relaxed);
+    let request_id = format!(
+        "req_{:x}{:06x}",
+        api.clock.now().as_micros(),
+        count & 0xff_ffff
+    );
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        if let Some(cause) = &error.cause {
+            let cause = chain(cause.as_ref());
+            tracing::error!(%request_id, %method, %path, status = error.status.as_u16(), %cause,
+                "request failed");
+        }
+        *response.body_mut() = Body::from(error.body(&request_id).to_string());
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if error.status == http::StatusCode::UNAUTHORIZED {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"harkara\""),
+            );
+        }
+        if let Some(seconds) = error.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+    let id = HeaderValue::from_str(&request_id).expect("hex and an underscore");
+    response.headers_mut().insert("x-request-id", id);
+    response
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The whole body, refused as soon as it is known to be longer than `limit_bytes`.
+pub(crate) async fn body_bytes(request: Request, limit_bytes: usize) -> Result<Bytes, ApiError> {
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if announced
+        .and_then(|text| text.parse::<usize>().ok())
+        .is_some_and(|n| n > limit_bytes)
+    {
+        return Err(ApiError::too_large(limit_bytes));
+    }
+    let body = Limited::new(request.into_body(), limit_bytes);
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit_bytes)),
+        Err(error) => Err(ApiError::invalid(
+            "body.incomplete",
+            format!("the body did not arrive whole: {error}"),
+        )),
+    }
+}
+
+/// A JSON answer whose bytes are there already.
+pub(crate) fn json_bytes(bytes: impl Into<Bytes>) -> Response {
+    let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ([content_type], Body::from(bytes.into())).into_response()
+}
+
+/// A JSON answer.
+pub(crate) fn json_answer(value: &serde_json::Value) -> Response {
+    json_bytes(value.to_string())
+}

@@ -1,0 +1,310 @@
+//! Made-up contents for the test button: one for each event name, as the rules would render it.
+//!
+//! A sample is told through the same commands as a real payment, so that it has the shape of the
+//! real thing, the merchant's settings included. Pure; `endpoints.rs` stores and sends it.
+
+use harkara_core::dummy;
+use harkara_core::id::{MandateId, NotificationRef, OrderId, RefundId};
+use harkara_core::json::Json;
+use harkara_core::mandate::{self, Mandate, MandateCommand, MandateTerms};
+use harkara_core::merchant::Merchant;
+use harkara_core::money::{Amount, Currency};
+use harkara_core::notification::{self, NewNotification, NotificationCommand, NotificationOutcome};
+use harkara_core::order::{self, Known, NewOrder, Order, OrderCommand, OrderDetails};
+use harkara_core::refund::{NewRefund, RefundOutcome};
+use harkara_core::render::{self, Rendering};
+use harkara_core::time::Timestamp;
+use harkara_core::txn::{Gateway, NewTxn, PaymentWay};
+use harkara_webhook::{EventName, MandateStatus, NotificationStatus, OrderStatus, RefundStatus};
+
+/// The order that every sample is about.
+pub(super) const ORDER_ID: &str = "harkara-test";
+
+const TOLD: &str = "the commands of a sample follow the rules";
+
+/// An order and its mandate while a sample is being told.
+struct Story<'a> {
+    merchant: &'a Merchant,
+    now: Timestamp,
+    order: Option<Order>,
+    mandate: Option<Mandate>,
+}
+
+/// The JSON under the one key of `content` of such an event.
+pub(super) fn content(
+    name: EventName,
+    merchant: &Merchant,
+    rendering: Rendering<'_>,
+    now: Timestamp,
+) -> Vec<u8> {
+    use EventName as E;
+    let mut story = Story {
+        merchant,
+        now,
+        order: None,
+        mandate: None,
+    };
+    match name {
+        E::OrderCreated => story.create(),
+        E::TxnCreated => story.start(),
+        E::OrderSucceeded | E::TxnCharged => story.pay(OrderStatus::Charged),
+        E::OrderFailed | E::TxnFailed => story.pay(OrderStatus::AuthorizationFailed),
+        E::OrderAuthorized => story.pay(OrderStatus::Authorized),
+        E::RefundInitiated => story.refund(RefundStatus::Pending),
+        E::OrderRefunded => story.refund(RefundStatus::Success),
+        E::OrderRefundFailed => story.refund(RefundStatus::Failure),
+        E::RefundManualReviewNeeded => story.refund(RefundStatus::ManualReview),
+        E::AutoRefundSucceeded => story.auto_refund(RefundStatus::Success),
+        E::AutoRefundFailed => story.auto_refund(RefundStatus::Failure),
+        E::MandateCreated => return story.mandate(MandateStatus::Created, rendering),
+        E::MandateActivated => return story.mandate(MandateStatus::Active, rendering),
+        E::MandateFailed => return story.mandate(MandateStatus::Failure, rendering),
+        E::MandateRevoked => return story.mandate(MandateStatus::Revoked, rendering),
+        E::NotificationSucceeded => {
+            return story.notification(NotificationStatus::Success, rendering);
+        }
+        E::NotificationFailed => {
+            return story.notification(NotificationStatus::Failure, rendering);
+        }
+    }
+    let order = story.order.expect("every story begins with an order");
+    match (name, order.txns.last()) {
+        (E::TxnCharged | E::TxnFailed, Some(txn)) => render::txn(&order, &txn.txn_id, rendering),
+        _ => render::order(&order, None, rendering),
+    }
+}
+
+impl Story<'_> {
+    fn tell(&mut self, command: &OrderCommand) {
+        let known = Known {
+            merchant: self.merchant,
+            order: self.order.as_ref(),
+            mandate: self.mandate.as_ref(),
+        };
+        let decision = order::decide(known, command, self.now).expect(TOLD);
+        self.order = Some(decision.order);
+        self.mandate = decision.mandate.or(self.mandate.take());
+    }
+
+    fn create(&mut self) {
+        self.create_with(None);
+    }
+
+    fn create_with(&mut self, mandate: Option<MandateTerms>) {
+        let details = OrderDetails {
+            amount: Amount::from_minor(100),
+            currency: Currency::INR,
+            customer_id: Some("harkara-test-customer".to_owned()),
+            customer_email: None,
+            customer_phone: None,
+            return_url: None,
+            product_id: None,
+            description: Some("A test of this endpoint".to_owned()),
+            udf: Default::default(),
+            extra: Vec::new(),
+            metadata: None,
+            gateway_id: None,
+            mandate,
+            auto_capture: true,
+        };
+        let new = NewOrder {
+            id: format!("ordeh_{:032x}", 0),
+            order_id: OrderId::new(ORDER_ID),
+            details,
+        };
+        self.tell(&OrderCommand::Create(Box::new(new)));
+    }
+
+    fn start(&mut self) {
+        if self.order.is_none() {
+            self.create();
+        }
+        let way = PaymentWay {
+            gateway: Gateway::dummy(),
+            payment_method_type: "UPI".to_owned(),
+            payment_method: "UPI".to_owned(),
+            card: None,
+            payer_vpa: Some("success@upi".to_owned()),
+            redirect: true,
+            auto_capture: true,
+            metadata: None,
+            forced: None,
+        };
+        self.tell(&OrderCommand::StartTxn(Box::new(NewTxn {
+            way,
+            mandate_id: None,
+        })));
+    }
+
+    fn pay(&mut self, status: OrderStatus) {
+        self.start();
+        let txn = self
+            .order
+            .as_ref()
+            .and_then(|order| order.txns.last())
+            .expect("just started");
+        let outcome = dummy::txn_outcome(txn, status);
+        self.tell(&OrderCommand::TxnOutcome(Box::new(outcome)));
+    }
+
+    fn refund(&mut self, status: RefundStatus) {
+        self.pay(OrderStatus::Charged);
+        self.tell(&OrderCommand::Refund(NewRefund {
+            refund_id: RefundId::new("harkara-test-refund"),
+            amount: None,
+            txn_id: None,
+            refund_type: "STANDARD".to_owned(),
+            forced: None,
+        }));
+        self.settle_refund(status);
+    }
+
+    fn auto_refund(&mut self, status: RefundStatus) {
+        self.pay(OrderStatus::Charged);
+        let txn = self
+            .order
+            .as_ref()
+            .and_then(|order| order.txns.last())
+            .expect("just paid");
+        let txn_uuid = txn.txn_uuid.clone();
+        self.tell(&OrderCommand::AutoRefund { txn_uuid });
+        self.settle_refund(status);
+    }
+
+    fn settle_refund(&mut self, status: RefundStatus) {
+        let order = self
+            .order
+            .as_ref()
+            .expect("every story begins with an order");
+        let refund = order.refunds.last().expect("just started");
+        let failed = status == RefundStatus::Failure;
+        self.tell(&OrderCommand::RefundOutcome(RefundOutcome {
+            refund_id: refund.refund_id.clone(),
+            status,
+            gateway_refund_id: None,
+            reference: None,
+            error_code: failed.then(|| "JP_REFUND".to_owned()),
+            error_message: failed.then(|| "Refund declined by the bank".to_owned()),
+        }));
+    }
+
+    /// A mandate whose registration went as far as `status`.
+    fn register(&mut self, status: MandateStatus) -> Mandate {
+        self.create_with(Some(MandateTerms {
+            max_amount: Amount::from_minor(10_000),
+            frequency: "MONTHLY".to_owned(),
+            amount_rule: "VARIABLE".to_owned(),
+            rule_type: None,
+            rule_value: None,
+            start_date: None,
+            end_date: None,
+            revokable_by_customer: true,
+            block_fund: false,
+        }));
+        self.start();
+        let mandate = self.mandate.take().expect("the transaction registers one");
+        let steps: &[MandateStatus] = match status {
+            MandateStatus::Created => &[],
+            MandateStatus::Active => &[MandateStatus::Active],
+            MandateStatus::Failure => &[MandateStatus::Failure],
+            MandateStatus::Paused => &[MandateStatus::Active, MandateStatus::Paused],
+            MandateStatus::Revoked => &[MandateStatus::Active, MandateStatus::Revoked],
+            MandateStatus::Expired => &[MandateStatus::Active, MandateStatus::Expired],
+        };
+        steps.iter().fold(mandate, |mandate, step| {
+            let command = MandateCommand::Outcome(*step);
+            mandate::decide(Some(&mandate), command, self.now)
+                .expect(TOLD)
+                .mandate
+        })
+    }
+
+    fn mandate(&mut self, status: MandateStatus, rendering: Rendering<'_>) -> Vec<u8> {
+        render::mandate(&self.register(status), rendering)
+    }
+
+    fn notification(&mut self, status: NotificationStatus, rendering: Rendering<'_>) -> Vec<u8> {
+        let mandate = self.register(MandateStatus::Active);
+        let debit = format!(
+            r#"{{"amount":"1","txn_date":"{}"}}"#,
+            self.now.epoch_seconds()
+        );
+        let request = NotificationCommand::Request(NewNotification {
+            reference: NotificationRef::new("harkara-test-notification"),
+            mandate_id: MandateId::new(mandate.mandate_id.as_str()),
+            description: "A test of this endpoint".to_owned(),
+            source_info: Json::parse(debit).expect("it is written as JSON"),
+            provider_name: "DUMMY".to_owned(),
+            forced: None,
+        });
+        let asked = notification::decide(None, Some(&mandate), &request, self.now)
+            .expect(TOLD)
+            .notification;
+        let failed = status == NotificationStatus::Failure;
+        let outcome = NotificationCommand::Outcome(NotificationOutcome {
+            status,
+            response_code: failed.then(|| "JP_NOTIFY_DECLINED".to_owned()),
+            response_message: Some(if failed { "Refused" } else { "Delivered" }.to_owned()),
+        });
+        let told = notification::decide(Some(&asked), Some(&mandate), &outcome, self.now);
+        render::notification(&told.expect(TOLD).notification, rendering)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use harkara_core::id::MerchantId;
+    use harkara_webhook::Event;
+    use harkara_webhook::catalog::content_kind;
+    use harkara_webhook::event::envelope;
+
+    use super::*;
+
+    #[test]
+    fn every_event_has_a_sample_whose_status_fits() {
+        let merchant = Merchant {
+            merchant_id: MerchantId::new("ms"),
+            settings: Default::default(),
+        };
+        let rendering = Rendering {
+            settings: &merchant.settings,
+            public_url: "https://p.example",
+        };
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let row = |name: &EventName| {
+            let content = content(*name, &merchant, rendering, now);
+            let body = envelope("evt_1", &now.iso(), *name, content_kind(*name), &content);
+            let event = Event::parse(&body).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            let refund = json["refunds"][0]["status"].as_str().unwrap_or_default();
+            let line = format!(
+                "{} {} {refund}",
+                event.event_name,
+                json["status"].as_str().unwrap()
+            );
+            format!("{}\n", line.trim_end())
+        };
+        let table: String = EventName::ALL.iter().map(row).collect();
+        insta::assert_snapshot!(table, @r"
+        ORDER_SUCCEEDED CHARGED
+        ORDER_REFUNDED CHARGED SUCCESS
+        ORDER_FAILED AUTHORIZATION_FAILED
+        ORDER_REFUND_FAILED CHARGED FAILURE
+        TXN_CREATED PENDING_VBV
+        REFUND_MANUAL_REVIEW_NEEDED CHARGED MANUAL_REVIEW
+        REFUND_INITIATED CHARGED PENDING
+        AUTO_REFUND_SUCCEEDED AUTO_REFUNDED SUCCESS
+        AUTO_REFUND_FAILED AUTO_REFUNDED FAILURE
+        MANDATE_CREATED CREATED
+        MANDATE_ACTIVATED ACTIVE
+        MANDATE_FAILED FAILURE
+        MANDATE_REVOKED REVOKED
+        NOTIFICATION_FAILED FAILURE
+        NOTIFICATION_SUCCEEDED SUCCESS
+        ORDER_AUTHORIZED AUTHORIZED
+        TXN_CHARGED CHARGED
+        TXN_FAILED AUTHORIZATION_FAILED
+        ORDER_CREATED NEW
+        ");
+    }
+}

@@ -1,0 +1,389 @@
+//! The parts put together: builds them from the configuration, owns their tasks and the shutdown.
+//!
+//! The command line, the demo and the tests start servers with it. The order of stopping is the
+//! promise: first no new requests, then no new attempts, then what is in flight ends, then the
+//! store closes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use harkara_core::id::MerchantId;
+use harkara_core::merchant::{Merchant, Settings};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::api::{self, Api, Parts};
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::deliver::attempt::Attempter;
+use crate::deliver::connect::Roots;
+use crate::deliver::dispatcher::Limits;
+use crate::deliver::guard::Policy;
+use crate::deliver::inbox::{Inbox, InboxBound};
+use crate::deliver::run::Loop;
+use crate::deliver::transport::HttpTransport;
+use crate::gateway::GatewayClock;
+use crate::keys::{self, ApiKey, PresentedKey};
+use crate::store::{ApiKeyRow, MerchantRow, Store};
+use crate::submit::Submit;
+use crate::vault::Vault;
+
+/// What is left of a lease beyond the longest attempt, for waiting in memory and for the settle.
+const LEASE_MARGIN: Duration = Duration::from_secs(60);
+const SETTLE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long a client may take to send the head of a request.
+const REQUEST_HEAD: Duration = Duration::from_secs(15);
+
+/// A running server.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Without a slash at its end.
+    pub public_url: String,
+    /// What was made because this is the first start; shown once.
+    pub first_start: Option<FirstStart>,
+    /// Things that whoever runs it should hear.
+    pub notes: Vec<String>,
+    store: Store,
+    accepting: watch::Sender<bool>,
+    sending: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    senders: Vec<JoinHandle<()>>,
+    shutdown: Duration,
+}
+
+/// The credentials of a first start.
+pub struct FirstStart {
+    pub platform_key: PresentedKey,
+    /// A merchant to try things with, in the sandbox alone.
+    pub merchant: Option<(MerchantId, PresentedKey)>,
+}
+
+impl App {
+    /// Starts a server; it answers when this returns.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let folder = config.data_dir.clone();
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("make the data folder {}", folder.display()))?;
+        restrict(&folder)?;
+        let vault = Arc::new(Vault::open_or_create(&folder.join("vault.keys"))?);
+        let opening = folder.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&opening)).await??;
+        let first_start = first_start(&store, &clock, &config, &folder).await?;
+
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("listen on {}; set `listen` to a free one", config.listen))?;
+        let address = listener.local_addr()?;
+        let public_url = config
+            .public_url(address)
+            .as_str()
+            .trim_end_matches('/')
+            .to_owned();
+        let policy = Arc::new(policy(&config, &public_url));
+        let roots = roots(&config)?;
+        let mut notes = notes(&config);
+        notes.extend(roots.note().map(str::to_owned));
+
+        let delivery = &config.delivery;
+        let lease = delivery.attempt_timeout + LEASE_MARGIN;
+        let (inbox, inputs) = Inbox::new(InboxBound {
+            deliveries: delivery.inbox_events,
+            bytes: delivery.inbox_bytes,
+            lease,
+        });
+        let pending = config.gateway.dummy.then_some(config.gateway.dummy_pending);
+        let submit = Arc::new(Submit::new(
+            store.clone(),
+            clock.clone(),
+            inbox.clone(),
+            public_url.clone(),
+            pending,
+        ));
+        let (accepting, stop_accepting) = watch::channel(false);
+        let (sending, stop_sending) = watch::channel(false);
+        let attempter = Arc::new(Attempter {
+            store: store.clone(),
+            vault: vault.clone(),
+            transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
+            clock: clock.clone(),
+            timeout: delivery.attempt_timeout,
+        });
+        let limits = Limits {
+            permits: delivery.permits,
+            permits_per_endpoint: delivery.permits_per_endpoint,
+            lease,
+            attempt: delivery.attempt_timeout + SETTLE_MARGIN,
+            sweep: delivery.sweep,
+        };
+        let mut senders = vec![tokio::spawn(
+            Loop {
+                store: store.clone(),
+                clock: clock.clone(),
+                inbox: inbox.clone(),
+                inputs,
+                attempter,
+                limits,
+                stop: stop_sending.clone(),
+            }
+            .run(),
+        )];
+        if config.gateway.dummy {
+            let gateway = GatewayClock {
+                store: store.clone(),
+                clock: clock.clone(),
+                submit: submit.clone(),
+                inbox,
+                stop: stop_sending,
+            };
+            senders.push(tokio::spawn(gateway.run()));
+        }
+        let shutdown = config.shutdown;
+        let api = Api::new(Parts {
+            store: store.clone(),
+            clock,
+            vault,
+            submit,
+            config: Arc::new(config),
+            policy,
+            public_url: public_url.clone(),
+            requests: AtomicU64::new(0),
+        });
+        let server = tokio::spawn(serve(listener, api, stop_accepting));
+        Ok(Self {
+            address,
+            public_url,
+            first_start,
+            notes,
+            store,
+            accepting,
+            sending,
+            server,
+            senders,
+            shutdown,
+        })
+    }
+
+    /// Returns when the store has failed, after which the process must end.
+    pub async fn failed(&self) {
+        self.store.failed().await;
+    }
+
+    /// Stops in order. What is still in flight after the configured time is left to the next start,
+    /// which finds it in the store.
+    pub async fn stop(self) {
+        let deadline = tokio::time::Instant::now() + self.shutdown;
+        let _ = self.accepting.send(true);
+        if tokio::time::timeout_at(deadline, self.server)
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were still open at the end of the shutdown time");
+        }
+        let _ = self.sending.send(true);
+        for mut sender in self.senders {
+            if tokio::time::timeout_at(deadline, &mut sender)
+                .await
+                .is_err()
+            {
+                tracing::warn!("attempts were still in flight at the end of the shutdown time");
+                sender.abort();
+            }
+        }
+        self.store.close().await;
+    }
+}
+
+/// Answers requests until it is told to stop, then lets the open ones finish.
+async fn serve(listener: TcpListener, api: Api, mut stop: watch::Receiver<bool>) {
+    let router = api::router(api);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // A stop signal whose sender is gone is a stop as well.
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: a moment later some will be free.
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "failed to set TCP_NODELAY");
+        }
+        let service = TowerToHyperService::new(router.clone());
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_HEAD);
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(error = %error, "a client's connection ended badly");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// Keys are files in the data folder: nobody else may look into it.
+fn restrict(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("restrict the data folder {} to its owner", folder.display()))
+}
+
+fn policy(config: &Config, public_url: &str) -> Policy {
+    let destinations = &config.destinations;
+    let own_host = url::Url::parse(public_url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_ascii_lowercase))
+        .filter(|_| config.public_url.is_some());
+    Policy {
+        allow_http: destinations.allow_http,
+        allow_private: destinations.allow_private.clone(),
+        ports: destinations.ports.clone(),
+        static_names: destinations.static_names.clone(),
+        own_hosts: own_host.into_iter().collect(),
+        ..Policy::production()
+    }
+}
+
+fn roots(config: &Config) -> anyhow::Result<Roots> {
+    let extra = match &config.destinations.ca_file {
+        None => None,
+        Some(path) => Some(
+            std::fs::read(path)
+                .with_context(|| format!("read destinations.ca_file {}", path.display()))?,
+        ),
+    };
+    Ok(Roots::load(extra.as_deref())?)
+}
+
+/// What weakens this server's walls, said aloud.
+pub fn notes(config: &Config) -> Vec<String> {
+    let destinations = &config.destinations;
+    let loud = [
+        (destinations.allow_http, "endpoints may use plain http"),
+        (
+            !destinations.allow_private.is_empty(),
+            "endpoints may be in private networks",
+        ),
+        (
+            !destinations.static_names.is_empty(),
+            "some endpoint names have fixed addresses",
+        ),
+        (
+            destinations.ca_file.is_some(),
+            "an extra CA is trusted for endpoints",
+        ),
+        (
+            config.gateway.dummy,
+            "the DUMMY gateway plays payments; no money moves",
+        ),
+    ];
+    loud.into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, note)| note.to_owned())
+        .collect()
+}
+
+/// Makes the platform's key, and in the sandbox a merchant to try things with, unless they exist.
+async fn first_start(
+    store: &Store,
+    clock: &Clock,
+    config: &Config,
+    folder: &Path,
+) -> anyhow::Result<Option<FirstStart>> {
+    let platform = MerchantId::new("");
+    if !store.api_keys(&platform).await?.is_empty() {
+        return Ok(None);
+    }
+    let merchant = match config.environment {
+        Environment::Production => None,
+        Environment::Sandbox => Some(sandbox_merchant(store, clock, folder).await?),
+    };
+    // The platform's key comes last: while it is missing, a start that was cut short begins anew.
+    let platform_key = new_key(store, clock, &platform, &folder.join("platform.key")).await?;
+    Ok(Some(FirstStart {
+        platform_key,
+        merchant,
+    }))
+}
+
+async fn sandbox_merchant(
+    store: &Store,
+    clock: &Clock,
+    folder: &Path,
+) -> anyhow::Result<(MerchantId, PresentedKey)> {
+    let merchant_id = MerchantId::new("sandbox");
+    if store.merchant(&merchant_id).await?.is_none() {
+        let merchant = Merchant {
+            merchant_id: merchant_id.clone(),
+            settings: Settings::default(),
+        };
+        store
+            .put_merchant(MerchantRow {
+                merchant_id: merchant_id.clone(),
+                doc: serde_json::to_string(&merchant)?,
+                version: 1,
+                created_at: clock.now(),
+            })
+            .await?;
+    }
+    let key = new_key(
+        store,
+        clock,
+        &merchant_id,
+        &folder.join("sandbox-merchant.key"),
+    )
+    .await?;
+    Ok((merchant_id, key))
+}
+
+/// A key that is kept in a file for its owner alone, and known to the store.
+async fn new_key(
+    store: &Store,
+    clock: &Clock,
+    merchant_id: &MerchantId,
+    file: &Path,
+) -> anyhow::Result<PresentedKey> {
+    let (presented, stored) = ApiKey::generate();
+    if file.exists() {
+        // Left by a start that was cut short before the store knew the key.
+        std::fs::remove_file(file).with_context(|| format!("replace {}", file.display()))?;
+    }
+    keys::write_private(file, format!("{}\n", presented.expose()).as_bytes())
+        .with_context(|| format!("write {}", file.display()))?;
+    store
+        .insert_api_key(ApiKeyRow {
+            key_id: stored.key_id.clone(),
+            merchant_id: merchant_id.clone(),
+            hash: stored.hash_hex(),
+            doc: r#"{"name":"first"}"#.to_owned(),
+            created_at: clock.now(),
+            revoked_at: None,
+        })
+        .await?;
+    Ok(presented)
+}

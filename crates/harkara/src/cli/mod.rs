@@ -1,0 +1,96 @@
+//! The command line: arguments in, text and exit codes out.
+//!
+//! Each command calls what exists elsewhere; nothing is decided here. Exit codes: 0 done, 1 a check
+//! failed, 2 wrong usage or configuration.
+
+mod demo;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, LogConfig, LogFormat};
+
+/// Payment webhooks that arrive: at least once, in order, with the reason when they do not.
+#[derive(Debug, Parser)]
+#[command(name = "harkara", version, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server. Without any configuration it is a sandbox with its data beside it.
+    Serve(ConfigArguments),
+    /// Start a server and a merchant, cause every event there is, and watch them arrive.
+    Demo(demo::DemoArguments),
+    /// Read the configuration as `serve` would, and print what would be used.
+    CheckConfig(CheckArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArguments {
+    /// A TOML file; `HARKARA_…` variables win over it.
+    #[arg(long, env = config::FILE_VARIABLE, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print every setting with its default and what it means, instead.
+    #[arg(long)]
+    defaults: bool,
+}
+
+/// Carries the command out.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::serve(arguments.config.as_deref()),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::CheckConfig(arguments) => check_config(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("harkara: failed to {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_config(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    if arguments.defaults {
+        anstream::print!("{}", config::DEFAULTS);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = Config::from_process(arguments.config.config.as_deref())?;
+    anstream::print!("{}", config.render());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends log lines to standard error: ours at the level that is set, the libraries' only when
+/// something is wrong.
+fn start_log(log: &LogConfig) {
+    use std::io::IsTerminal as _;
+    let filter = format!("warn,harkara={}", log.level);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// The runtime that every command works on.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}

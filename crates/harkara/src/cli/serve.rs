@@ -1,0 +1,95 @@
+//! `harkara serve`: runs a server until it is told to stop or its store fails.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{runtime, start_log};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+
+/// Runs until SIGTERM or SIGINT; a second one ends the process at once, which is as safe as a crash.
+pub(super) fn serve(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let config = Config::from_process(file)?;
+    start_log(&config.log);
+    runtime()?.block_on(run(config))
+}
+
+async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let greeting = Greeting::of(&config);
+    let app = App::start(config, Clock::system()).await?;
+    greeting.print(&app);
+    let failed = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = app.failed() => true,
+    };
+    if failed {
+        tracing::error!(
+            "the store has failed: a flush was lost, so nothing more is taken; start again"
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    tracing::info!("stopping: no new requests, no new attempts; what is in flight may end");
+    tokio::select! {
+        () = app.stop() => Ok(ExitCode::SUCCESS),
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// What a start says to people.
+struct Greeting {
+    environment: &'static str,
+    data: String,
+}
+
+impl Greeting {
+    fn of(config: &Config) -> Self {
+        let environment = match config.environment {
+            Environment::Sandbox => "sandbox (set environment = \"production\" for real payments)",
+            Environment::Production => "production",
+        };
+        Self {
+            environment,
+            data: config.data_dir.display().to_string(),
+        }
+    }
+
+    fn print(&self, app: &App) {
+        anstream::println!("Harkara {}", env!("CARGO_PKG_VERSION"));
+        anstream::println!("  environment  {}", self.environment);
+        anstream::println!("  listening    http://{}", app.address);
+        anstream::println!("  public URL   {}", app.public_url);
+        anstream::println!("  data         {}", self.data);
+        for note in &app.notes {
+            anstream::println!("  note         {note}");
+        }
+        let Some(first) = &app.first_start else {
+            return;
+        };
+        anstream::println!();
+        anstream::println!(
+            "First start. These keys are shown once; they are also in the data folder,"
+        );
+        anstream::println!("in files that you alone can read.");
+        anstream::println!("  platform key   {}", first.platform_key.expose());
+        if let Some((merchant_id, key)) = &first.merchant {
+            anstream::println!("  merchant       {merchant_id}");
+            anstream::println!("  merchant key   {}", key.expose());
+            anstream::println!();
+            anstream::println!("Try it:");
+            anstream::println!(
+                "  curl -u {}: -d order_id=first-1 -d amount=8 {}/orders",
+                key.expose(),
+                app.public_url
+            );
+        }
+    }
+}
