@@ -3,4 +3,20 @@
 //! A module here is a part of the product seen from outside, or a promise about the source itself.
 //! Unit tests live beside what they test. Nothing shares a port or a file.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![expect(
+    unreachable_pub,
+    reason = "nothing in a test binary is reachable from outside"
+)]
+
+mod app;
+mod crash;
+mod deliver;
+mod events;
+mod explain;
+mod golden;
+mod once;
+mod process;
+mod refusals;
+mod snapshots;
 mod tidy;
