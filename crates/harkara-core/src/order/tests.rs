@@ -10,6 +10,7 @@ use super::*;
 use crate::derive;
 use crate::id::{OrderId, RefundId};
 use crate::merchant::Settings;
+use crate::render::{self, Rendering};
 use crate::txn::{Gateway, GatewayFields, PaymentWay, TxnError};
 
 /// A merchant with one order, told things one after the other.
@@ -379,6 +380,26 @@ fn any_step() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Render, then parse, is the identity: a merchant who reads an order has all of it.
+fn reads_as_it_was_written(world: &World) {
+    let order = world.order.as_ref().unwrap();
+    for trim_webhook_response in [false, true] {
+        let settings = Settings {
+            trim_webhook_response,
+            ..Settings::default()
+        };
+        let rendering = Rendering {
+            settings: &settings,
+            public_url: "https://pay.example",
+        };
+        let written = render::order(order, world.mandate.as_ref(), rendering);
+        let read: harkara_webhook::content::Order = serde_json::from_slice(&written).unwrap();
+        assert_eq!(serde_json::to_vec(&read).unwrap(), written);
+        assert!(read.extra.is_empty(), "{:?}", read.extra);
+        assert_eq!(read.status(), Some(order.status()));
+    }
+}
+
 fn is_terminal(status: OrderStatus) -> bool {
     matches!(
         status,
@@ -409,6 +430,7 @@ proptest! {
                     prop_assert_eq!(before.status, after.status, "{}", step);
                 }
             }
+            reads_as_it_was_written(&world);
             for txn in &after.txns {
                 prop_assert!(after.refunded_of(txn) <= txn.amount);
             }
@@ -434,4 +456,27 @@ fn a_stored_order_keeps_its_metadata_byte_for_byte() {
     order.txns[0].way.metadata = Some(metadata);
     let stored = serde_json::to_string(&order).unwrap();
     assert_eq!(serde_json::from_str::<Order>(&stored).unwrap(), order);
+}
+
+/// What this version stores, an older one stored too: such documents must keep loading, whole.
+#[test]
+fn stored_documents_keep_loading() {
+    fn keeps<T: serde::de::DeserializeOwned + Serialize>(document: &str) -> T {
+        let read: T = serde_json::from_str(document).unwrap();
+        assert_eq!(
+            serde_json::to_string_pretty(&read).unwrap(),
+            document.trim_end()
+        );
+        read
+    }
+    let order: Order = keeps(include_str!("../../golden/order.json"));
+    assert_eq!(order.status(), OrderStatus::Charged);
+    let mandate: Mandate = keeps(include_str!("../../golden/mandate.json"));
+    assert_eq!(mandate.status, harkara_webhook::MandateStatus::Active);
+    let notification: crate::notification::Notification =
+        keeps(include_str!("../../golden/notification.json"));
+    assert_eq!(
+        notification.status,
+        harkara_webhook::NotificationStatus::Success
+    );
 }

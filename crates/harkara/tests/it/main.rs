@@ -18,5 +18,6 @@ mod golden;
 mod once;
 mod process;
 mod refusals;
+mod secrets;
 mod snapshots;
 mod tidy;

@@ -17,6 +17,11 @@ impl ServerProcess {
     /// Starts the binary on a data folder and waits until it says where it listens. `settings` are
     /// further `HARKARA_…` variables.
     pub fn start(folder: &Path, settings: &[(&str, String)]) -> Self {
+        Self::start_logging(folder, settings, Stdio::inherit())
+    }
+
+    /// The same, with its log going elsewhere than to the test's own output.
+    pub fn start_logging(folder: &Path, settings: &[(&str, String)], log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harkara"));
         command
             .arg("serve")
@@ -30,6 +35,7 @@ impl ServerProcess {
                 format!("{SHOP}=127.0.0.1"),
             )
             .envs(settings.iter().map(|(name, value)| (*name, value.as_str())))
+            .stderr(log)
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
