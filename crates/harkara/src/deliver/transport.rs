@@ -179,6 +179,10 @@ impl HttpTransport {
             match self.ask(&mut connection, request, &destination).await {
                 // Its receiver had closed it meanwhile. Nothing was sent, so this is no attempt.
                 Err(NoHead::Unsent) => {}
+                // It was closed while the request was on its way to it, as receivers do with what
+                // they think is idle. That says nothing about the receiver, and sending once more is
+                // what at-least-once allows: on a new connection, so that it is once.
+                Err(NoHead::Failed(Failure::ConnectionClosed | Failure::WriteFailed)) => break,
                 Err(NoHead::Failed(failure)) => return Err(failure),
                 Ok(response) => {
                     return Ok(Exchange {

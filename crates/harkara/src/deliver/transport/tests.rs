@@ -620,6 +620,22 @@ async fn a_connection_that_its_receiver_closed_costs_no_attempt() {
     assert_eq!(receiver.connections(), 2);
 }
 
+#[tokio::test]
+async fn a_kept_connection_that_ends_under_a_request_costs_no_attempt() {
+    let receiver = Receiver::plain(&[Say(OK), Close, Say(OK)]).await;
+    let transport = transport();
+    transport.send(request(receiver.url())).await;
+    let second = transport.send(request(receiver.url())).await;
+    assert_eq!(second.outcome.code(), "HTTP_200");
+    assert_eq!(receiver.connections(), 2);
+
+    // A new connection that ends so is a failed attempt.
+    let receiver = Receiver::plain(&[Say(OK), Close, Close]).await;
+    transport.send(request(receiver.url())).await;
+    let second = transport.send(request(receiver.url())).await;
+    assert_eq!(second.outcome.code(), "CONNECTION_CLOSED");
+}
+
 mod tls {
     use super::*;
 
