@@ -391,6 +391,7 @@ pub fn accepted(rule: SuccessRule, status: u16) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Attempted<'a> {
     pub delivery_id: &'a DeliveryId,
+    pub kind: DeliveryKind,
     /// Calls made so far, this one among them: from 1.
     pub attempts: u32,
     pub outcome: &'a Outcome,
@@ -414,7 +415,12 @@ pub fn judge(
         } => retry_after,
         Outcome::Answered { .. } | Outcome::Failed(_) => None,
     };
-    let Some(step) = ladder.step_after(attempted.attempts) else {
+    let step = match attempted.kind {
+        DeliveryKind::Event | DeliveryKind::Replay => ladder.step_after(attempted.attempts),
+        // Somebody waits for what the one attempt says.
+        DeliveryKind::Test => None,
+    };
+    let Some(step) = step else {
         return Verdict::Exhausted;
     };
     let wait = jittered(step, attempted.delivery_id, attempted.attempts);

@@ -15,6 +15,9 @@ use crate::refund::{Refund, RefundKind, RefundOutcome};
 use crate::transition::Transition;
 use crate::txn::{GatewayFields, GatewayWords, Txn, TxnError, TxnKind, TxnOutcome};
 
+#[cfg(test)]
+mod tests;
+
 /// What a payment can be told to do (`dummy_outcome`), beside the status words themselves.
 pub const FORCED_TXN: &[&str] = &[
     "CHARGED",
@@ -108,6 +111,30 @@ pub fn answer_notification(notification: &Notification) -> Option<Planned> {
     ))
 }
 
+/// Whether a scheduled answer is still to be played: not once the gateway's adapter, the payment
+/// page or the merchant has decided what it was about.
+pub fn still_plays(command: &Command, order: Option<&Order>) -> bool {
+    let Command::Order(_, command) = command else {
+        return true;
+    };
+    match command {
+        OrderCommand::TxnOutcome(outcome) => {
+            order.is_some_and(|order| order.txn(&outcome.txn_uuid).is_some_and(Txn::is_live))
+        }
+        OrderCommand::RefundOutcome(outcome) => order.is_some_and(|order| {
+            let refund = order.refund(&outcome.refund_id);
+            refund.is_some_and(|refund| refund.status == RefundStatus::Pending)
+        }),
+        OrderCommand::Create(_)
+        | OrderCommand::Amend(_)
+        | OrderCommand::StartTxn(_)
+        | OrderCommand::Capture { .. }
+        | OrderCommand::Void { .. }
+        | OrderCommand::Refund(_)
+        | OrderCommand::AutoRefund { .. } => true,
+    }
+}
+
 /// The status that a payment gets, and after how long. A forced outcome wins over all, then the
 /// VPA, then the mandate's amounts, then the amount.
 fn payment(txn: &Txn, pending: Duration) -> Option<(OrderStatus, Duration)> {
@@ -183,10 +210,7 @@ pub fn txn_outcome(txn: &Txn, status: OrderStatus) -> TxnOutcome {
 }
 
 fn refund(order: &Order, refund_id: &RefundId) -> Option<RefundOutcome> {
-    let refund = order
-        .refunds
-        .iter()
-        .find(|refund| &refund.refund_id == refund_id)?;
+    let refund = order.refund(refund_id)?;
     dummy_txn(order, &refund.txn_id)?;
     let status = match refund.forced.as_deref() {
         Some("PENDING") => return None,
@@ -223,7 +247,6 @@ fn refund_outcome(refund: &Refund, status: RefundStatus) -> RefundOutcome {
 
 fn dummy_txn<'a>(order: &'a Order, txn_id: &TxnId) -> Option<&'a Txn> {
     order
-        .txns
-        .iter()
-        .find(|txn| &txn.txn_id == txn_id && txn.way.gateway.is_dummy())
+        .txn_with_id(txn_id)
+        .filter(|txn| txn.way.gateway.is_dummy())
 }

@@ -66,6 +66,13 @@ ids! {
     DeliveryId;
 }
 
+impl OrderId {
+    /// Whether both name one order: its merchant may write it in upper or lower case.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.to_lowercase() == other.0.to_lowercase()
+    }
+}
+
 /// What a run of events is about; `sequence` counts, and order is kept, per subject.
 ///
 /// Order and transaction contents belong to the order, mandate and notification contents to the

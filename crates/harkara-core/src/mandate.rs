@@ -1,7 +1,7 @@
 //! Mandates: standing permissions to charge, from registration to revocation.
 //!
-//! Registered by a transaction (`txn.rs` calls `register`, `activate` and `fail`), then told things
-//! by the merchant or a gateway through `decide()`.
+//! Registered by a transaction (`txn.rs` calls `register`, `activate` and `fail`, and asks `may_pay`
+//! before a debit), then told things by the merchant or a gateway through `decide()`.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::txn::NewTxn;
 pub struct Mandate {
     pub merchant_id: MerchantId,
     pub mandate_id: MandateId,
-    /// Counts the commits that changed it, from 1.
+    /// Counts the commits that changed it, from 1. The write path counts: 0 is not stored yet.
     pub version: i64,
     pub status: MandateStatus,
     /// The order whose payment registers it.
@@ -147,7 +147,7 @@ pub(crate) fn register(
     Mandate {
         merchant_id: order.merchant_id.clone(),
         mandate_id: MandateId::new(id::base62(&parts("mandate"), 22)),
-        version: 1,
+        version: 0,
         status: MandateStatus::Created,
         order_id: order.order_id.clone(),
         customer_id: order.details.customer_id.clone().unwrap_or_default(),
@@ -176,20 +176,58 @@ fn dated(terms: &MandateTerms, now: Timestamp) -> MandateTerms {
 }
 
 /// The mandate once its registration was paid; `None` if it was not waiting for that.
-pub(crate) fn activate(mandate: &Mandate, now: Timestamp) -> Option<Mandate> {
-    (mandate.status == MandateStatus::Created).then(|| become_(mandate, MandateStatus::Active, now))
+pub(crate) fn activate(mandate: &Mandate, now: Timestamp) -> Option<(Mandate, Transition)> {
+    // A payment may succeed after it was said to have failed, and the mandate with it.
+    matches!(
+        mandate.status,
+        MandateStatus::Created | MandateStatus::Failure
+    )
+    .then(|| {
+        let transition = Transition::MandateActivated(mandate.mandate_id.clone());
+        (become_(mandate, MandateStatus::Active, now), transition)
+    })
 }
 
-/// The mandate once its registration failed; `None` if it was not waiting for that.
-pub(crate) fn fail(mandate: &Mandate, now: Timestamp) -> Option<Mandate> {
-    (mandate.status == MandateStatus::Created)
-        .then(|| become_(mandate, MandateStatus::Failure, now))
+/// The mandate once its registration came to nothing; `None` if it was not waiting for that.
+pub(crate) fn fail(mandate: &Mandate, now: Timestamp) -> Option<(Mandate, Transition)> {
+    (mandate.status == MandateStatus::Created).then(|| {
+        let transition = Transition::MandateFailed(mandate.mandate_id.clone());
+        (become_(mandate, MandateStatus::Failure, now), transition)
+    })
+}
+
+/// Whether a debit of this order is within what the customer agreed to.
+pub(crate) fn may_pay(mandate: &Mandate, order: &Order, now: Timestamp) -> Result<(), Refusal> {
+    let (terms, details) = (&mandate.terms, &order.details);
+    if mandate.status != MandateStatus::Active {
+        return Err(Refusal::MandateState {
+            status: mandate.status,
+            wish: "charged",
+        });
+    }
+    if let Some(customer_id) = &details.customer_id
+        && customer_id != &mandate.customer_id
+    {
+        return Err(Refusal::MandateForeign);
+    }
+    if details.currency != mandate.currency {
+        return Err(Refusal::MandateCurrency(mandate.currency));
+    }
+    if details.amount > terms.max_amount {
+        return Err(Refusal::MandateMaximum(terms.max_amount));
+    }
+    if let Some(start) = terms.start_date.filter(|start| now < *start) {
+        return Err(Refusal::MandateNotStarted(start));
+    }
+    if let Some(end) = terms.end_date.filter(|end| now > *end) {
+        return Err(Refusal::MandateEnded(end));
+    }
+    Ok(())
 }
 
 fn become_(mandate: &Mandate, status: MandateStatus, now: Timestamp) -> Mandate {
     let mut mandate = mandate.clone();
     mandate.status = status;
-    mandate.version += 1;
     mandate.updated_at = now;
     if status == MandateStatus::Active {
         mandate.activated_at.get_or_insert(now);
@@ -216,5 +254,56 @@ impl Mandate {
     pub fn number(&self) -> String {
         (id::digest_u64(&[self.mandate_id.as_str(), "number"]) % 90_000_000 + 10_000_000)
             .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mandate(status: MandateStatus) -> Mandate {
+        let document = include_str!("../golden/mandate.json");
+        let mandate: Mandate = serde_json::from_str(document).unwrap();
+        Mandate { status, ..mandate }
+    }
+
+    /// Every status against everything that a mandate can be told.
+    #[test]
+    fn what_a_mandate_may_become() {
+        let commands = [
+            ("revoke", MandateCommand::Revoke),
+            ("pause", MandateCommand::Pause),
+            ("resume", MandateCommand::Resume),
+        ];
+        let reports = MandateStatus::ALL
+            .iter()
+            .map(|status| (status.as_str(), MandateCommand::Outcome(*status)));
+        let mut page = String::new();
+        for (name, command) in commands.into_iter().chain(reports) {
+            page += &format!("{name:<8}");
+            for status in MandateStatus::ALL {
+                let decided = decide(Some(&mandate(*status)), command, Timestamp::default());
+                let cell = match decided {
+                    Ok(decision) if decision.transitions.is_empty() => "=",
+                    Ok(decision) => decision.mandate.status.as_str(),
+                    Err(_) => "refused",
+                };
+                page += &format!(" {cell:<8}");
+            }
+            page = format!("{}\n", page.trim_end());
+        }
+        insta::assert_snapshot!(page, @r"
+        revoke   REVOKED  REVOKED  REVOKED  =        refused  refused
+        pause    refused  PAUSED   =        refused  refused  refused
+        resume   refused  =        ACTIVE   refused  refused  refused
+        CREATED  =        refused  refused  refused  refused  refused
+        ACTIVE   ACTIVE   =        ACTIVE   refused  refused  refused
+        PAUSED   refused  PAUSED   =        refused  refused  refused
+        REVOKED  REVOKED  REVOKED  REVOKED  =        refused  refused
+        FAILURE  FAILURE  refused  refused  refused  =        refused
+        EXPIRED  EXPIRED  EXPIRED  EXPIRED  refused  refused  =
+        ");
+        let unknown = decide(None, MandateCommand::Revoke, Timestamp::default());
+        assert_eq!(unknown, Err(Refusal::MandateUnknown));
     }
 }

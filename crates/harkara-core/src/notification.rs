@@ -19,7 +19,7 @@ pub struct Notification {
     pub reference: NotificationRef,
     /// The platform's number for it.
     pub id: String,
-    /// Counts the commits that changed it, from 1.
+    /// Counts the commits that changed it, from 1. The write path counts: 0 is not stored yet.
     pub version: i64,
     pub status: NotificationStatus,
     pub mandate_id: MandateId,
@@ -120,7 +120,7 @@ fn request(
         merchant_id: mandate.merchant_id.clone(),
         reference: new.reference.clone(),
         id: (number % 90_000_000 + 10_000_000).to_string(),
-        version: 1,
+        version: 0,
         status: NotificationStatus::Pending,
         mandate_id: mandate.mandate_id.clone(),
         description: new.description.clone(),
@@ -164,7 +164,6 @@ fn settle(
     };
     let mut notification = known.clone();
     notification.status = outcome.status;
-    notification.version += 1;
     notification.updated_at = now;
     notification
         .response_code
@@ -183,5 +182,77 @@ impl Notification {
     /// What its events are about: the mandate.
     pub fn subject(&self) -> Subject {
         Subject::Mandate(self.mandate_id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_seconds(1_691_650_840)
+    }
+
+    fn mandate(status: MandateStatus) -> Mandate {
+        let mandate: Mandate =
+            serde_json::from_str(include_str!("../golden/mandate.json")).unwrap();
+        Mandate { status, ..mandate }
+    }
+
+    fn request(description: &str) -> NotificationCommand {
+        NotificationCommand::Request(NewNotification {
+            reference: NotificationRef::new("notice"),
+            mandate_id: mandate(MandateStatus::Active).mandate_id,
+            description: description.to_owned(),
+            source_info: Json::parse(r#"{"amount":"1.0","txn_date":"1691818137"}"#).unwrap(),
+            provider_name: "UPI".to_owned(),
+            forced: None,
+        })
+    }
+
+    fn report(status: NotificationStatus) -> NotificationCommand {
+        NotificationCommand::Outcome(NotificationOutcome {
+            status,
+            response_code: None,
+            response_message: None,
+        })
+    }
+
+    #[test]
+    fn a_notice_is_asked_for_once_and_settled_once() {
+        let mandate = mandate(MandateStatus::Active);
+        let asked = decide(None, Some(&mandate), &request("plan"), now()).unwrap();
+        assert_eq!(asked.notification.status, NotificationStatus::Pending);
+        let known = Some(&asked.notification);
+
+        let again = decide(known, Some(&mandate), &request("plan"), now()).unwrap();
+        assert!(!again.changed && again.transitions.is_empty());
+        let other = decide(known, Some(&mandate), &request("another plan"), now());
+        assert_eq!(other, Err(Refusal::NotificationExists));
+
+        let report_success = report(NotificationStatus::Success);
+        let told = decide(known, Some(&mandate), &report_success, now()).unwrap();
+        let reference = asked.notification.reference.clone();
+        assert_eq!(
+            told.transitions,
+            [Transition::NotificationSucceeded(reference)]
+        );
+        for late in [report(NotificationStatus::Failure), report_success] {
+            let late = decide(Some(&told.notification), Some(&mandate), &late, now()).unwrap();
+            assert!(!late.changed, "what is settled stays so");
+        }
+    }
+
+    #[test]
+    fn only_an_active_mandate_has_notices() {
+        for status in MandateStatus::ALL {
+            let mandate = mandate(*status);
+            let asked = decide(None, Some(&mandate), &request("plan"), now());
+            assert_eq!(asked.is_ok(), *status == MandateStatus::Active, "{status}");
+        }
+        let unknown = decide(None, None, &request("plan"), now());
+        assert_eq!(unknown, Err(Refusal::MandateUnknown));
+        let nothing = decide(None, None, &report(NotificationStatus::Success), now());
+        assert_eq!(nothing, Err(Refusal::NotificationUnknown));
     }
 }

@@ -7,7 +7,7 @@
 use harkara_webhook::{Amount, OrderStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{self, MerchantId, OrderId, Subject, TxnUuid};
+use crate::id::{self, MerchantId, OrderId, RefundId, Subject, TxnId, TxnUuid};
 use crate::json::{self, Json};
 use crate::mandate::{Mandate, MandateTerms};
 use crate::merchant::Merchant;
@@ -16,10 +16,13 @@ use crate::refund::{self, NewRefund, Refund, RefundOutcome};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 use crate::transition::Transition;
-use crate::txn::{self, NewTxn, Txn, TxnOutcome};
+use crate::txn::{self, NewTxn, Txn, TxnKind, TxnOutcome};
 
 #[cfg(test)]
 mod tests;
+
+/// How many further fields amendments can bring an order to; they are in every body that tells of it.
+const EXTRA_MAX: usize = 50;
 
 /// An order as it is stored. Its status is not here: it follows from its transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,8 @@ pub struct Order {
     pub order_id: OrderId,
     /// The platform's own name for it: `ordeh_` and 32 hex digits.
     pub id: String,
-    /// Counts the commits that changed it, from 1; the guard against lost updates.
+    /// Counts the commits that changed it, from 1; the guard against lost updates. The write path
+    /// counts, whatever number of commands a commit carries out: 0 is not stored yet.
     pub version: i64,
     /// What it was created with, hashed: tells a repeated creation from a conflicting one.
     pub fingerprint: String,
@@ -137,6 +141,15 @@ impl Decision {
             follow_up: None,
         }
     }
+
+    /// Adds what became of the mandate that the transaction registers, if anything did.
+    pub(crate) fn with_mandate(mut self, changed: Option<(Mandate, Transition)>) -> Self {
+        if let Some((mandate, transition)) = changed {
+            self.mandate = Some(mandate);
+            self.transitions.push(transition);
+        }
+        self
+    }
 }
 
 /// What `decide()` looks at: the order as it is, the mandate that it registers or is paid by, and
@@ -172,7 +185,6 @@ pub fn decide(
         OrderCommand::RefundOutcome(outcome) => refund::settle(order, outcome, now),
     }?;
     if decision.changed {
-        decision.order.version = order.version + 1;
         decision.order.updated_at = now;
     }
     Ok(decision)
@@ -196,7 +208,7 @@ fn create(known: Known<'_>, new: &NewOrder, now: Timestamp) -> Result<Decision, 
         merchant_id: merchant_id.clone(),
         order_id: new.order_id.clone(),
         id: new.id.clone(),
-        version: 1,
+        version: 0,
         fingerprint,
         created_at: now,
         updated_at: now,
@@ -213,11 +225,8 @@ fn amend(order: &Order, amendment: &Amendment) -> Result<Decision, Refusal> {
     if let Some(amount) = amendment.amount
         && amount != order.details.amount
     {
-        if order
-            .txns
-            .iter()
-            .any(|txn| txn.is_live() || txn.status == OrderStatus::Charged)
-        {
+        // A try is for the amount that the order had, and even a failed one may succeed late.
+        if !order.txns.is_empty() {
             return Err(Refusal::AmountLocked);
         }
         order.details.amount = amount;
@@ -230,15 +239,13 @@ fn amend(order: &Order, amendment: &Amendment) -> Result<Decision, Refusal> {
             field.clone_from(text);
         }
     }
+    let extra = &mut order.details.extra;
     for (name, text) in &amendment.extra {
-        match order
-            .details
-            .extra
-            .iter_mut()
-            .find(|(known, _)| known == name)
-        {
-            Some((_, value)) => value.clone_from(text),
-            None => order.details.extra.push((name.clone(), text.clone())),
+        let at = extra.iter().position(|(known, _)| known == name);
+        match at {
+            Some(at) => extra[at].1.clone_from(text),
+            None if extra.len() >= EXTRA_MAX => return Err(Refusal::TooManyFields),
+            None => extra.push((name.clone(), text.clone())),
         }
     }
     if order.details == before {
@@ -253,9 +260,51 @@ impl Order {
         Subject::Order(self.order_id.clone())
     }
 
-    /// The transaction that speaks for the order: the one of the highest rank, the later of equals.
+    /// The transaction of this name in URLs.
+    pub fn txn(&self, txn_uuid: &TxnUuid) -> Option<&Txn> {
+        self.txns.iter().find(|txn| &txn.txn_uuid == txn_uuid)
+    }
+
+    /// The transaction of this name in bodies.
+    pub fn txn_with_id(&self, txn_id: &TxnId) -> Option<&Txn> {
+        self.txns.iter().find(|txn| &txn.txn_id == txn_id)
+    }
+
+    /// The transaction that was started with this key: what a repeated start answers with.
+    pub fn txn_with_key(&self, key: &str) -> Option<&Txn> {
+        self.txns.iter().find(|txn| txn.key.as_deref() == Some(key))
+    }
+
+    /// The refund of this `unique_request_id`.
+    pub fn refund(&self, refund_id: &RefundId) -> Option<&Refund> {
+        self.refunds
+            .iter()
+            .find(|refund| &refund.refund_id == refund_id)
+    }
+
+    /// The transaction that paid the order, and after which nothing else may: a charged one, or the
+    /// registration whose amount went back first, since that goes back only once the order is paid.
+    pub(crate) fn paid_by(&self) -> Option<&Txn> {
+        let is_charged = |txn: &&Txn| txn.status == OrderStatus::Charged;
+        let is_given_back = |txn: &&Txn| {
+            txn.status == OrderStatus::AutoRefunded
+                && txn.kind == TxnKind::MandateRegister
+                && txn.amount == self.details.amount
+        };
+        let charged = self.txns.iter().rfind(is_charged);
+        charged.or_else(|| {
+            let refunded = self.refunds.iter().map(|refund| &refund.txn_id);
+            refunded
+                .filter_map(|txn_id| self.txn_with_id(txn_id))
+                .find(is_given_back)
+        })
+    }
+
+    /// The transaction that speaks for the order: the one that paid it, or else the one of the
+    /// highest rank, the later of equals.
     pub fn leading_txn(&self) -> Option<&Txn> {
-        self.txns.iter().max_by_key(|txn| (rank(txn.status), txn.n))
+        let ranked = || self.txns.iter().max_by_key(|txn| (rank(txn.status), txn.n));
+        self.paid_by().or_else(ranked)
     }
 
     /// The status of its leading transaction; `NEW` before there is one.
@@ -272,8 +321,10 @@ impl Order {
 
     /// True only when everything was given back.
     pub fn is_refunded(&self) -> bool {
-        let refunded = self.amount_refunded();
-        refunded > Amount::ZERO && refunded == self.details.amount
+        self.leading_txn().is_some_and(|txn| {
+            let refunded = self.refunded_of(txn);
+            refunded > Amount::ZERO && refunded == txn.amount
+        })
     }
 
     /// What can still be refunded: told only of a charged order with no refund in doubt.

@@ -90,31 +90,25 @@ impl Refund {
 }
 
 pub(crate) fn start(order: &Order, new: &NewRefund, now: Timestamp) -> Result<Decision, Refusal> {
-    if let Some(refund) = order
-        .refunds
-        .iter()
-        .find(|refund| refund.refund_id == new.refund_id)
-    {
+    if let Some(refund) = order.refund(&new.refund_id) {
         return match new.amount {
             Some(amount) if amount != refund.amount => Err(Refusal::RefundExists(refund.amount)),
             _ => Ok(Decision::unchanged(order.clone())),
         };
     }
     let txn = match &new.txn_id {
-        Some(txn_id) => order.txns.iter().find(|txn| &txn.txn_id == txn_id),
-        None => order.leading_txn(),
+        Some(txn_id) => order.txn_with_id(txn_id).ok_or(Refusal::TxnUnknown)?,
+        None => order.leading_txn().ok_or(Refusal::NotPaid)?,
     };
-    let txn = txn.ok_or(match &new.txn_id {
-        Some(_) => Refusal::TxnUnknown,
-        None => Refusal::NotPaid,
-    })?;
-    if txn.status != OrderStatus::Charged {
+    let left = left_of(order, txn);
+    // An auto refund that failed leaves its money here, and only the merchant can still return it.
+    let stranded = txn.status == OrderStatus::AutoRefunded && left > Amount::ZERO;
+    if txn.status != OrderStatus::Charged && !stranded {
         return Err(Refusal::NotPaid);
     }
     if order.refunds.len() >= REFUNDS_MAX {
         return Err(Refusal::TooManyRefunds);
     }
-    let left = left_of(order, txn);
     let amount = new.amount.unwrap_or(left);
     if amount > left || left == Amount::ZERO {
         return Err(Refusal::RefundExceeds(left));

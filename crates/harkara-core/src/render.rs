@@ -41,7 +41,7 @@ pub fn order(order: &Order, mandate: Option<&Mandate>, rendering: Rendering<'_>)
 
 /// `content.txn` of one of the order's transactions.
 pub fn txn(order: &Order, txn_id: &TxnId, rendering: Rendering<'_>) -> Vec<u8> {
-    let txn = order.txns.iter().find(|txn| &txn.txn_id == txn_id);
+    let txn = order.txn_with_id(txn_id);
     let txn = txn.expect("a transition names a transaction of its order");
     let mut content = txn_content(order, txn);
     if rendering.settings.trim_webhook_response {

@@ -1,20 +1,18 @@
-//! Transactions: the tries to pay an order, and what a gateway's answer makes of them.
+//! Transactions: the tries to pay an order, as they are stored and as gateways speak of them.
 //!
-//! Called by `order::decide()` alone. Which status may follow which is one table, `may_become()`.
+//! Which status may follow which is one table, `may_become()`. What a start, a report, a capture or a
+//! void makes of an order is in `txn/rules.rs`, for `order::decide()` alone.
 
-use std::time::Duration;
-
-use harkara_webhook::{Amount, MandateStatus, OrderStatus};
+use harkara_webhook::{Amount, OrderStatus};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{self, MandateId, TxnId, TxnUuid};
-use crate::json::{self, Json};
-use crate::mandate::{self, Mandate};
-use crate::order::{Decision, Known, Order, OrderCommand};
-use crate::refund;
-use crate::refusal::Refusal;
+use crate::id::{MandateId, TxnId, TxnUuid};
+use crate::json::Json;
 use crate::time::Timestamp;
-use crate::transition::Transition;
+
+mod rules;
+
+pub(crate) use rules::{capture, settle, start, void};
 
 /// One try to pay an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +32,9 @@ pub struct Txn {
     pub error: Option<TxnError>,
     pub reply: Option<GatewayReply>,
     pub gateway_reference_id: Option<String>,
+    /// What its caller named the start by, so that a repeated one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// Why a transaction exists.
@@ -146,6 +147,9 @@ pub struct NewTxn {
     pub way: PaymentWay,
     /// A mandate to pay by, instead of the customer paying.
     pub mandate_id: Option<MandateId>,
+    /// Names this start among the order's: a second one of the same key changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What a gateway reports of a transaction.
@@ -222,226 +226,4 @@ pub fn is_failure(status: OrderStatus) -> bool {
             | OrderStatus::AuthorizationFailed
             | OrderStatus::JuspayDeclined
     )
-}
-
-pub(crate) fn start(
-    known: Known<'_>,
-    order: &Order,
-    new: &NewTxn,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
-    if let Some(paid) = order
-        .txns
-        .iter()
-        .find(|txn| txn.status == OrderStatus::Charged)
-    {
-        return Err(Refusal::OrderPaid(paid.status));
-    }
-    let mut order = order.clone();
-    let n = order.txns.len() + 1;
-    let txn_id = TxnId::new(format!("{}-{}-{n}", order.merchant_id, order.order_id));
-    let hash = id::digest(&[order.merchant_id.as_str(), txn_id.as_str(), "txn"]);
-    let mut transitions = vec![Transition::TxnInitiated(txn_id.clone())];
-    let (kind, mandate) = match (&new.mandate_id, &order.details.mandate) {
-        (Some(_), _) => (
-            TxnKind::MandatePayment,
-            Some(chargeable(known, &order)?.clone()),
-        ),
-        (None, Some(terms)) => (
-            TxnKind::MandateRegister,
-            Some(mandate::register(&order, terms, new, n, now)),
-        ),
-        (None, None) => (TxnKind::Payment, None),
-    };
-    order.txns.push(Txn {
-        txn_uuid: TxnUuid::new(format!("moz{}", id::base62(&hash, 16))),
-        n,
-        amount: order.details.amount,
-        status: OrderStatus::PendingVbv,
-        kind,
-        mandate_id: mandate.as_ref().map(|mandate| mandate.mandate_id.clone()),
-        created_at: now,
-        way: new.way.clone(),
-        error: None,
-        reply: None,
-        gateway_reference_id: gateway_reference(&order, &new.way),
-        txn_id,
-    });
-    let registered = mandate.filter(|_| kind == TxnKind::MandateRegister);
-    if let Some(mandate) = &registered {
-        transitions.push(Transition::MandateCreated(mandate.mandate_id.clone()));
-    }
-    Ok(Decision {
-        mandate: registered,
-        ..Decision::changed(order, transitions)
-    })
-}
-
-/// The reference that the merchant gave for this gateway: `metadata["{gateway}:gateway_reference_id"]`.
-fn gateway_reference(order: &Order, way: &PaymentWay) -> Option<String> {
-    let key = format!("{}:gateway_reference_id", way.gateway.name);
-    json::text(order.details.metadata.as_ref()?, &key)
-}
-
-/// The mandate that pays, if it may pay this order.
-fn chargeable<'a>(known: Known<'a>, order: &Order) -> Result<&'a Mandate, Refusal> {
-    let mandate = known.mandate.ok_or(Refusal::MandateUnknown)?;
-    if mandate.status != MandateStatus::Active {
-        return Err(Refusal::MandateState {
-            status: mandate.status,
-            wish: "charged",
-        });
-    }
-    if order.details.amount > mandate.terms.max_amount {
-        return Err(Refusal::MandateMaximum(mandate.terms.max_amount));
-    }
-    Ok(mandate)
-}
-
-pub(crate) fn settle(
-    known: Known<'_>,
-    order: &Order,
-    outcome: &TxnOutcome,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
-    let at = order.txn_at(&outcome.txn_uuid)?;
-    let before = &order.txns[at];
-    if !may_become(before.status, outcome.status) {
-        return Ok(Decision::unchanged(order.clone()));
-    }
-    let mut order = order.clone();
-    let txn = &mut order.txns[at];
-    txn.error = Some(outcome.error.clone());
-    txn.reply = Some(GatewayReply {
-        created_at: now,
-        fields: outcome.fields.clone(),
-    });
-    if outcome.gateway_reference_id.is_some() {
-        txn.gateway_reference_id
-            .clone_from(&outcome.gateway_reference_id);
-    }
-    if outcome.status == OrderStatus::Charged {
-        return Ok(charge(known, order, at, now));
-    }
-    txn.status = outcome.status;
-    let txn_id = txn.txn_id.clone();
-    let transitions = match outcome.status {
-        OrderStatus::Authorized => vec![Transition::TxnAuthorized(txn_id)],
-        OrderStatus::Voided => vec![Transition::TxnVoided(txn_id)],
-        status if is_failure(status) => return Ok(fail(known, order, at, now)),
-        // Steps on the way that nobody is told of.
-        _ => Vec::new(),
-    };
-    Ok(Decision::changed(order, transitions))
-}
-
-fn charge(known: Known<'_>, mut order: Order, at: usize, now: Timestamp) -> Decision {
-    let settings = &known.merchant.settings;
-    let paid_already = order
-        .txns
-        .iter()
-        .any(|txn| txn.status == OrderStatus::Charged);
-    let txn = &mut order.txns[at];
-    let late_after = Duration::from_secs(u64::from(settings.auto_refund_conflict_minutes) * 60);
-    let waited_for_customer = is_failure(txn.status)
-        || matches!(txn.status, OrderStatus::PendingVbv | OrderStatus::Started);
-    let conflict = settings.auto_refund_conflict
-        && txn.kind == TxnKind::Payment
-        && waited_for_customer
-        && now.since(txn.created_at) > late_after;
-    if conflict || (paid_already && settings.auto_refund_multiple_charged) {
-        return refund::give_back(order, at, now);
-    }
-    txn.status = OrderStatus::Charged;
-    let (txn_id, txn_uuid, kind) = (txn.txn_id.clone(), txn.txn_uuid.clone(), txn.kind);
-    let mut transitions = vec![Transition::TxnCharged(txn_id.clone())];
-    if !paid_already {
-        transitions.push(Transition::OrderCharged(txn_id));
-    }
-    let mandate = registration(known, kind)
-        .and_then(|mandate| mandate::activate(mandate, now))
-        .inspect(|mandate| {
-            transitions.push(Transition::MandateActivated(mandate.mandate_id.clone()));
-        });
-    let gives_back = kind == TxnKind::MandateRegister && wants_auto_refund(&order);
-    Decision {
-        mandate,
-        follow_up: gives_back.then_some(OrderCommand::AutoRefund { txn_uuid }),
-        ..Decision::changed(order, transitions)
-    }
-}
-
-fn fail(known: Known<'_>, order: Order, at: usize, now: Timestamp) -> Decision {
-    let txn = &order.txns[at];
-    let mut transitions = vec![Transition::TxnFailed(txn.txn_id.clone())];
-    let order_lives = order
-        .txns
-        .iter()
-        .any(|txn| txn.is_live() || txn.status == OrderStatus::Charged);
-    if !order_lives {
-        transitions.push(Transition::OrderFailed(txn.txn_id.clone()));
-    }
-    let mandate = registration(known, txn.kind)
-        .and_then(|mandate| mandate::fail(mandate, now))
-        .inspect(|mandate| transitions.push(Transition::MandateFailed(mandate.mandate_id.clone())));
-    Decision {
-        mandate,
-        ..Decision::changed(order, transitions)
-    }
-}
-
-fn registration(known: Known<'_>, kind: TxnKind) -> Option<&Mandate> {
-    known.mandate.filter(|_| kind == TxnKind::MandateRegister)
-}
-
-/// `metadata.auto_refund_post_success`: the amount that a registration took is given back.
-fn wants_auto_refund(order: &Order) -> bool {
-    let metadata = order.details.metadata.as_ref();
-    let asked = metadata.and_then(|metadata| json::text(metadata, "auto_refund_post_success"));
-    asked.is_some_and(|text| text.eq_ignore_ascii_case("true"))
-}
-
-pub(crate) fn capture(
-    known: Known<'_>,
-    order: &Order,
-    txn_uuid: &TxnUuid,
-    amount: Option<Amount>,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
-    let at = order.txn_at(txn_uuid)?;
-    let mut order = order.clone();
-    let txn = &mut order.txns[at];
-    match txn.status {
-        OrderStatus::Charged | OrderStatus::CaptureInitiated => {
-            return Ok(Decision::unchanged(order));
-        }
-        OrderStatus::Authorized | OrderStatus::CaptureFailed | OrderStatus::VoidFailed => {}
-        status => return Err(Refusal::TxnNotAuthorized(status)),
-    }
-    if amount.is_some_and(|amount| amount != txn.amount) {
-        return Err(Refusal::CaptureAmount(txn.amount));
-    }
-    if !txn.way.gateway.is_dummy() {
-        txn.status = OrderStatus::CaptureInitiated;
-        return Ok(Decision::changed(order, Vec::new()));
-    }
-    // The DUMMY gateway captures at once, as the reference's replies show it.
-    if let Some(reply) = &mut txn.reply {
-        reply.created_at = now;
-    }
-    Ok(charge(known, order, at, now))
-}
-
-pub(crate) fn void(order: &Order, txn_uuid: &TxnUuid) -> Result<Decision, Refusal> {
-    let at = order.txn_at(txn_uuid)?;
-    let mut order = order.clone();
-    let txn = &mut order.txns[at];
-    match txn.status {
-        OrderStatus::VoidInitiated | OrderStatus::Voided => return Ok(Decision::unchanged(order)),
-        OrderStatus::Authorized | OrderStatus::CaptureFailed | OrderStatus::VoidFailed => {}
-        status => return Err(Refusal::TxnNotAuthorized(status)),
-    }
-    txn.status = OrderStatus::VoidInitiated;
-    let transitions = vec![Transition::TxnVoidStarted(txn.txn_id.clone())];
-    Ok(Decision::changed(order, transitions))
 }

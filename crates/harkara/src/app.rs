@@ -13,15 +13,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::{Merchant, Settings};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Api, Parts};
+use crate::api::serve::{Bounds, serve};
+use crate::api::{Api, Parts};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::deliver::attempt::Attempter;
@@ -37,12 +34,12 @@ use crate::store::{ApiKeyRow, MerchantRow, Store};
 use crate::submit::Submit;
 use crate::vault::Vault;
 
+/// The longest that any endpoint may give an attempt.
+const ATTEMPT_MAX: Duration = Duration::from_secs(60);
+
 /// What is left of a lease beyond the longest attempt, for waiting in memory and for the settle.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
-
-/// How long a client may take to send the head of a request.
-const REQUEST_HEAD: Duration = Duration::from_secs(15);
 
 /// A running server.
 pub struct App {
@@ -73,9 +70,7 @@ impl App {
     /// Starts a server; it answers when this returns.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let folder = config.data_dir.clone();
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("make the data folder {}", folder.display()))?;
-        restrict(&folder)?;
+        own_folder(&folder)?;
         let vault = Arc::new(Vault::open_or_create(&folder.join("vault.keys"))?);
         let opening = folder.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&opening)).await??;
@@ -92,11 +87,11 @@ impl App {
             .to_owned();
         let policy = Arc::new(policy(&config, &public_url));
         let roots = roots(&config)?;
-        let mut notes = notes(&config);
+        let mut notes = config.notes();
         notes.extend(roots.note().map(str::to_owned));
 
         let delivery = &config.delivery;
-        let lease = delivery.attempt_timeout + LEASE_MARGIN;
+        let lease = ATTEMPT_MAX + LEASE_MARGIN;
         let (inbox, inputs) = Inbox::new(InboxBound {
             deliveries: delivery.inbox_events,
             bytes: delivery.inbox_bytes,
@@ -117,13 +112,12 @@ impl App {
             vault: vault.clone(),
             transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
             clock: clock.clone(),
-            timeout: delivery.attempt_timeout,
         });
         let limits = Limits {
             permits: delivery.permits,
             permits_per_endpoint: delivery.permits_per_endpoint,
             lease,
-            attempt: delivery.attempt_timeout + SETTLE_MARGIN,
+            attempt: ATTEMPT_MAX + SETTLE_MARGIN,
             sweep: delivery.sweep,
         };
         let mut senders = vec![tokio::spawn(
@@ -148,7 +142,7 @@ impl App {
             };
             senders.push(tokio::spawn(gateway.run()));
         }
-        let shutdown = config.shutdown;
+        let (shutdown, bounds) = (config.shutdown, Bounds::new(config.api.connections));
         let api = Api::new(Parts {
             store: store.clone(),
             clock,
@@ -159,7 +153,7 @@ impl App {
             public_url: public_url.clone(),
             requests: AtomicU64::new(0),
         });
-        let server = tokio::spawn(serve(listener, api, stop_accepting));
+        let server = tokio::spawn(serve(listener, api, bounds, stop_accepting));
         Ok(Self {
             address,
             public_url,
@@ -179,16 +173,19 @@ impl App {
         self.store.failed().await;
     }
 
-    /// Stops in order. What is still in flight after the configured time is left to the next start,
-    /// which finds it in the store.
-    pub async fn stop(self) {
-        let deadline = tokio::time::Instant::now() + self.shutdown;
+    /// Stops in order. Requests have at most half of the configured time, so that a slow client
+    /// takes none of what attempts need to end. What is still in flight after that is left to the
+    /// next start, which finds it in the store.
+    pub async fn stop(mut self) {
+        let now = tokio::time::Instant::now();
+        let (half, deadline) = (now + self.shutdown / 2, now + self.shutdown);
         let _ = self.accepting.send(true);
-        if tokio::time::timeout_at(deadline, self.server)
+        if tokio::time::timeout_at(half, &mut self.server)
             .await
             .is_err()
         {
-            tracing::warn!("requests were still open at the end of the shutdown time");
+            tracing::warn!("requests were still open at half of the shutdown time and are cut off");
+            self.server.abort();
         }
         let _ = self.sending.send(true);
         for mut sender in self.senders {
@@ -204,53 +201,25 @@ impl App {
     }
 }
 
-/// Answers requests until it is told to stop, then lets the open ones finish.
-async fn serve(listener: TcpListener, api: Api, mut stop: watch::Receiver<bool>) {
-    let router = api::router(api);
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // A stop signal whose sender is gone is a stop as well.
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, most likely: a moment later some will be free.
-                tracing::warn!(%error, "failed to accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "failed to set TCP_NODELAY");
+/// Makes the data folder for its owner alone. Keys are files in it, so one that others can look into
+/// is refused; it is somebody's, and its mode is theirs to change.
+fn own_folder(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let shown = folder.display();
+    match std::fs::metadata(folder) {
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => anyhow::bail!(
+            "use the data folder {shown}: others than its owner can look into it, and the keys are \
+             kept there; run `chmod 700 {shown}`, or set `data_dir` to a folder that does not exist"
+        ),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let above = folder.parent().unwrap_or(Path::new(""));
+            std::fs::create_dir_all(above)
+                .and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(folder))
+                .with_context(|| format!("make the data folder {shown}"))
         }
-        let service = TowerToHyperService::new(router.clone());
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST_HEAD);
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(error = %error, "a client's connection ended badly");
-            }
-        });
+        Err(error) => Err(error).with_context(|| format!("look at the data folder {shown}")),
     }
-    drop(listener);
-    graceful.shutdown().await;
-}
-
-/// Keys are files in the data folder: nobody else may look into it.
-fn restrict(folder: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("restrict the data folder {} to its owner", folder.display()))
 }
 
 fn policy(config: &Config, public_url: &str) -> Policy {
@@ -278,34 +247,6 @@ fn roots(config: &Config) -> anyhow::Result<Roots> {
         ),
     };
     Ok(Roots::load(extra.as_deref())?)
-}
-
-/// What weakens this server's walls, said aloud.
-pub fn notes(config: &Config) -> Vec<String> {
-    let destinations = &config.destinations;
-    let loud = [
-        (destinations.allow_http, "endpoints may use plain http"),
-        (
-            !destinations.allow_private.is_empty(),
-            "endpoints may be in private networks",
-        ),
-        (
-            !destinations.static_names.is_empty(),
-            "some endpoint names have fixed addresses",
-        ),
-        (
-            destinations.ca_file.is_some(),
-            "an extra CA is trusted for endpoints",
-        ),
-        (
-            config.gateway.dummy,
-            "the DUMMY gateway plays payments; no money moves",
-        ),
-    ];
-    loud.into_iter()
-        .filter(|(on, _)| *on)
-        .map(|(_, note)| note.to_owned())
-        .collect()
 }
 
 /// Makes the platform's key, and in the sandbox a merchant to try things with, unless they exist.

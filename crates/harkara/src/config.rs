@@ -6,6 +6,7 @@
 //! `harkara.default.toml`, a field, a line in `read` and one in `render.rs`.
 
 mod layers;
+mod notes;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -69,9 +70,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// What one API request may ask of us.
+/// What the API's clients may ask of us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiConfig {
+    /// Open at once; more wait to be accepted.
+    pub connections: usize,
     pub body_limit_bytes: usize,
     pub json_depth: usize,
 }
@@ -243,6 +246,7 @@ impl LogConfig {
 impl ApiConfig {
     fn read(layers: &Layers) -> Result<Self, ConfigError> {
         Ok(Self {
+            connections: layers.number("api.connections", 1..=1_000_000)?,
             body_limit_bytes: layers.number("api.body_limit_bytes", 1_024..=16_777_216)?,
             // The JSON parser itself stops at 128.
             json_depth: layers.number("api.json_depth", 8..=127)?,

@@ -4,6 +4,7 @@
 //! body with the request's id and logs the cause, once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use harkara_core::refusal::{Category, Refusal};
@@ -131,9 +132,24 @@ impl ApiError {
         )
     }
 
-    /// 503: try again; nothing was stored, or storing it again is harmless.
+    /// 408: the body took too long.
+    pub fn too_slow(within: Duration) -> Self {
+        let seconds = within.as_secs();
+        let message = format!("the body did not arrive within {seconds} seconds; send it again");
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body.too_slow",
+            "INVALID_INPUT",
+            message,
+        )
+    }
+
+    /// 503: try again. Whether it was stored is not known when the store fails under it, so only
+    /// what has a name of its own can be promised to happen once.
     pub fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        let message = "the service is busy; send the same request again, nothing happens twice";
+        let message = "the service is busy and may have done this already; send it again unchanged: \
+                       an order, a refund or an event with an id is made once, and a transaction is \
+                       if it carries an Idempotency-Key";
         let mut error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "service_unavailable",

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::deliver::inbox::Inbox;
-use crate::store::{DbErrorKind, ScheduledOutcome, Store};
+use crate::store::{DbError, DbErrorKind, ScheduledOutcome, Store};
 use crate::submit::{Submit, SubmitError};
 
 /// Outcomes that are carried out at the same time.
@@ -22,6 +22,9 @@ const BATCH: usize = 256;
 
 /// How long to wait when nothing is scheduled, and after a failure: a hint may have been lost.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long to wait when others were faster at the same order.
+const RACED: Duration = Duration::from_millis(20);
 
 /// What the clockwork needs.
 pub struct GatewayClock {
@@ -62,58 +65,92 @@ impl GatewayClock {
             let (store, submit) = (self.store.clone(), self.submit.clone());
             running.spawn(async move { carry_out(&store, &submit, &outcome).await });
         }
-        let all_done = running.join_all().await.into_iter().all(|done| done);
-        if !all_done {
-            return IDLE;
-        }
-        if full {
-            return Duration::ZERO;
+        let mut wait = if full { Duration::ZERO } else { IDLE };
+        while let Some(result) = running.join_next().await {
+            // A task that panicked is tried again like one that failed.
+            wait = match result.unwrap_or(Carried::Failed) {
+                Carried::Out => wait,
+                Carried::Raced => wait.min(RACED),
+                Carried::Failed => IDLE,
+            };
         }
         match self.store.next_scheduled().await {
-            Ok(Some(next)) => next.since(self.clock.now()).min(IDLE),
-            Ok(None) | Err(_) => IDLE,
+            Ok(Some(next)) if next > now => wait.min(next.since(self.clock.now())),
+            Ok(_) | Err(_) => wait,
         }
     }
 }
 
-/// Carries one outcome out; false when it has to be tried again.
-async fn carry_out(store: &Store, submit: &Submit, outcome: &ScheduledOutcome) -> bool {
+/// What came of an outcome.
+enum Carried {
+    /// It has left the schedule.
+    Out,
+    /// Others were at the same order all the time; it is due still.
+    Raced,
+    /// It is due still, and the log says why.
+    Failed,
+}
+
+async fn carry_out(store: &Store, submit: &Submit, outcome: &ScheduledOutcome) -> Carried {
     let id = outcome.id.as_str();
-    let merchant = match merchant_of(store, outcome).await {
-        Ok(merchant) => merchant,
-        Err(error) => {
-            tracing::error!(outcome.id = id, %error, "failed to read a scheduled outcome's merchant");
-            return false;
-        }
-    };
-    let command: Command = match serde_json::from_str(&outcome.doc) {
-        Ok(command) => command,
-        Err(error) => {
+    let (merchant, command) = match read(store, outcome).await {
+        Ok(read) => read,
+        Err(Unreadable::Store(error)) => {
             tracing::error!(outcome.id = id, %error, "failed to read a scheduled outcome");
-            return false;
+            return Carried::Failed;
+        }
+        Err(Unreadable::Content(error)) => {
+            // It will never be readable, and must not hold up what comes after it.
+            tracing::error!(outcome.id = id, %error, "dropped a scheduled outcome");
+            return finish(submit.drop_scheduled(&outcome.merchant_id, id).await, id);
         }
     };
     match submit.run_scheduled(&merchant, &[command], Some(id)).await {
-        Ok(_) => true,
-        // Somebody carried it out in the meantime.
-        Err(SubmitError::Store(error)) if error.kind == DbErrorKind::Stale => true,
+        Ok(_) => Carried::Out,
+        Err(SubmitError::Store(error)) => finish(Err(error), id),
         Err(SubmitError::Refused(refusal)) => {
             // What it was about has moved on; the schedule must not hold it for ever.
             tracing::info!(outcome.id = id, %refusal, "a scheduled outcome came too late");
-            submit.run_scheduled(&merchant, &[], Some(id)).await.is_ok()
+            finish(submit.drop_scheduled(&outcome.merchant_id, id).await, id)
         }
-        Err(error) => {
-            tracing::error!(outcome.id = id, %error, "failed to carry out a scheduled outcome");
-            false
+        Err(SubmitError::Unreadable(error)) => {
+            tracing::error!(outcome.id = id, %error, "dropped a scheduled outcome");
+            finish(submit.drop_scheduled(&outcome.merchant_id, id).await, id)
         }
     }
 }
 
-async fn merchant_of(
+fn finish(result: Result<(), DbError>, id: &str) -> Carried {
+    match result {
+        Ok(()) => Carried::Out,
+        // Either somebody carried it out in the meantime, and then it is no longer listed.
+        Err(error) if error.kind == DbErrorKind::Stale => Carried::Raced,
+        Err(error) => {
+            tracing::error!(outcome.id = id, %error, source = %error.source,
+                "failed to carry out a scheduled outcome");
+            Carried::Failed
+        }
+    }
+}
+
+/// Why an outcome cannot be carried out as it is stored.
+enum Unreadable {
+    /// Perhaps it can be read later.
+    Store(DbError),
+    Content(serde_json::Error),
+}
+
+async fn read(
     store: &Store,
     outcome: &ScheduledOutcome,
-) -> Result<Merchant, Box<dyn std::error::Error + Send + Sync>> {
-    let row = store.merchant(&outcome.merchant_id).await?;
-    let row = row.ok_or_else(|| format!("there is no merchant '{}'", outcome.merchant_id))?;
-    Ok(serde_json::from_str(&row.doc)?)
+) -> Result<(Merchant, Command), Unreadable> {
+    let row = store
+        .merchant(&outcome.merchant_id)
+        .await
+        .map_err(Unreadable::Store)?;
+    // Merchants are never deleted, so a missing one is as unreadable as a broken one.
+    let doc = row.as_ref().map_or("", |row| row.doc.as_str());
+    let merchant = serde_json::from_str(doc).map_err(Unreadable::Content)?;
+    let command = serde_json::from_str(&outcome.doc).map_err(Unreadable::Content)?;
+    Ok((merchant, command))
 }

@@ -12,7 +12,7 @@ use harkara_core::command::Command;
 use harkara_core::delivery::NewDelivery;
 use harkara_core::derive::{self, Snapshot};
 use harkara_core::endpoint::Endpoint;
-use harkara_core::id::{self, MandateId, MerchantId};
+use harkara_core::id::{self, MandateId, MerchantId, RefundId};
 use harkara_core::mandate::{self, Mandate};
 use harkara_core::merchant::Merchant;
 use harkara_core::notification::{self, Notification, NotificationCommand};
@@ -23,12 +23,13 @@ use harkara_core::time::Timestamp;
 use harkara_core::transition::Transition;
 use harkara_core::{delivery, dummy};
 use tokio::sync::Mutex;
+use tokio::task::JoinError;
 
 use crate::clock::Clock;
 use crate::deliver::inbox::Inbox;
 use crate::store::{
-    Commit, DbError, DbErrorKind, MandateRow, NewEvent, NotificationRow, OrderRow, Origin, RefKind,
-    ScheduledOutcome, Store, Write,
+    Commit, Committed, DbError, DbErrorKind, MandateRow, NewEvent, NotificationRow, OrderRow,
+    Origin, RefKind, ScheduledOutcome, Store, Write,
 };
 
 /// How often a decision is taken anew when somebody else wrote first.
@@ -163,6 +164,14 @@ impl Submit {
     ) -> Result<Submitted, SubmitError> {
         let now = self.clock.now();
         let mut book = self.load(&merchant.merchant_id, commands).await?;
+        // What was scheduled is played only if nobody has decided otherwise since.
+        let outdated = |command: &&Command| {
+            finished.is_some() && !dummy::still_plays(command, book.order.as_ref())
+        };
+        let commands: Vec<&Command> = commands
+            .iter()
+            .filter(|command| !outdated(command))
+            .collect();
         for command in commands {
             self.apply(merchant, &mut book, command, now).await?;
         }
@@ -299,6 +308,24 @@ impl Submit {
         Ok(())
     }
 
+    /// Refuses a refund id that another order of the merchant has: gateways report a refund by this
+    /// id alone.
+    async fn refuse_if_elsewhere(
+        &self,
+        merchant_id: &MerchantId,
+        book: &Book,
+        refund_id: &RefundId,
+    ) -> Result<(), SubmitError> {
+        let (store, id) = (&self.store, refund_id.as_str());
+        let found = store.order_by_ref(merchant_id, RefKind::Refund, id).await?;
+        match (found, &book.order) {
+            (Some(found), Some(order)) if !found.order_id.is_same(&order.order_id) => {
+                Err(Refusal::RefundElsewhere.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Applies one command to the order and says what has to follow at once.
     async fn apply_to_order(
         &self,
@@ -310,6 +337,10 @@ impl Submit {
         let concerned = mandate_of(book.order.as_ref(), command);
         self.load_mandate(&merchant.merchant_id, book, concerned.as_ref())
             .await?;
+        if let OrderCommand::Refund(new) = command {
+            self.refuse_if_elsewhere(&merchant.merchant_id, book, &new.refund_id)
+                .await?;
+        }
         let known = Known {
             merchant,
             order: book.order.as_ref(),
@@ -350,6 +381,10 @@ impl Submit {
         }
         if let Some(mandate) = book.mandate.as_mut().filter(|_| book.mandate_changed) {
             mandate.version = book.mandate_version + 1;
+        }
+        let notification = book.notification.as_mut();
+        if let Some(notification) = notification.filter(|_| book.notification_changed) {
+            notification.version = book.notification_version + 1;
         }
         let snapshot = Snapshot {
             merchant_id: &merchant.merchant_id,
@@ -402,46 +437,63 @@ impl Submit {
     }
 
     /// Commits, born claimed while the inbox has room, and hands the claimed deliveries over.
-    pub async fn store_and_hand_over(
-        &self,
-        mut commit: Commit,
-    ) -> Result<crate::store::Committed, DbError> {
-        let deliveries = commit
+    ///
+    /// That is a task of its own: a caller who hangs up in the middle must not leave deliveries that
+    /// are claimed and in nobody's hands until their lease ends.
+    pub async fn store_and_hand_over(&self, mut commit: Commit) -> Result<Committed, DbError> {
+        let planned = commit
             .events
             .iter()
             .map(|event| event.deliveries.len())
             .sum();
-        let bytes = commit
-            .events
-            .iter()
-            .map(|event| event.event.body.len() * event.deliveries.len())
-            .sum();
-        let place = self.inbox.reserve(deliveries, bytes);
-        commit.lease_until = place.as_ref().map(|_| self.inbox.lease_until(commit.now));
-        let wakes = !commit.schedule.is_empty();
-        let mut committed = self.store.commit(commit).await?;
-        match place {
-            Some(place) => place.fill(std::mem::take(&mut committed.claimed)),
-            None => self.inbox.wake(),
-        }
-        if wakes {
-            self.inbox.wake_gateway();
-        }
-        Ok(committed)
+        let body_bytes = |event: &NewEvent| event.event.body.len() * event.deliveries.len();
+        let bytes = commit.events.iter().map(body_bytes).sum();
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let handed_over = tokio::spawn(async move {
+            let place = inbox.reserve(planned, bytes);
+            commit.lease_until = place.as_ref().map(|_| inbox.lease_until(commit.now));
+            let wakes_gateway = !commit.schedule.is_empty();
+            let mut committed = store.commit(commit).await?;
+            match place {
+                Some(place) => place.fill(std::mem::take(&mut committed.claimed)),
+                None => inbox.wake(),
+            }
+            if wakes_gateway {
+                inbox.wake_gateway();
+            }
+            Ok(committed)
+        });
+        joined(handed_over.await)
     }
 
     /// Stores a replay of an event whose body has this many bytes, born claimed while the inbox
     /// has room.
     pub async fn resend(&self, delivery: NewDelivery, body_bytes: usize) -> Result<(), DbError> {
         let now = self.clock.now();
-        let place = self.inbox.reserve(1, body_bytes);
-        let lease_until = place.as_ref().map(|_| self.inbox.lease_until(now));
-        let claimed = self.store.insert_replay(delivery, now, lease_until).await?;
-        match place {
-            Some(place) => place.fill(claimed.into_iter().collect()),
-            None => self.inbox.wake(),
-        }
-        Ok(())
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let handed_over = tokio::spawn(async move {
+            let place = inbox.reserve(1, body_bytes);
+            let lease_until = place.as_ref().map(|_| inbox.lease_until(now));
+            let claimed = store.insert_replay(delivery, now, lease_until).await?;
+            match place {
+                Some(place) => place.fill(claimed.into_iter().collect()),
+                None => inbox.wake(),
+            }
+            Ok(())
+        });
+        joined(handed_over.await)
+    }
+
+    /// Takes a scheduled outcome off the schedule without carrying it out.
+    pub async fn drop_scheduled(&self, merchant_id: &MerchantId, id: &str) -> Result<(), DbError> {
+        let mut commit = Commit::new(merchant_id.clone(), self.clock.now());
+        commit.finished = Some(id.to_owned());
+        self.store_and_hand_over(commit).await.map(drop)
+    }
+
+    /// A hint that something may be due that no commit has handed over: an endpoint was resumed.
+    pub fn wake(&self) {
+        self.inbox.wake();
     }
 
     fn stripe(&self, merchant_id: &MerchantId, commands: &[Command]) -> &Mutex<()> {
@@ -456,6 +508,11 @@ impl Submit {
         let index = usize::try_from(hasher.finish() % STRIPES as u64).expect("below 256");
         &self.stripes[index]
     }
+}
+
+/// The result of a task that is never aborted; its panic is the caller's.
+fn joined<T>(result: Result<Result<T, DbError>, JoinError>) -> Result<T, DbError> {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The mandate that a command concerns: the one it is to be paid by, or the one of its transaction.

@@ -192,6 +192,7 @@ fn timeline(script: &str, ladder: &Ladder, rule: SuccessRule) -> String {
         let outcome = outcome(text);
         let attempted = Attempted {
             delivery_id: &delivery_id,
+            kind: DeliveryKind::Event,
             attempts,
             outcome: &outcome,
         };
@@ -335,7 +336,8 @@ mod judging {
             let mut made = 0;
             for (outcome, attempts) in outcomes.iter().zip(1..) {
                 made = attempts as usize;
-                let attempted = Attempted { delivery_id: &delivery_id, attempts, outcome };
+                let kind = DeliveryKind::Event;
+                let attempted = Attempted { delivery_id: &delivery_id, kind, attempts, outcome };
                 match judge(&attempted, &ladder, SuccessRule::Only200, at) {
                     Verdict::RetryAt(next) => {
                         let step = steps[made - 1];
@@ -360,8 +362,8 @@ mod judging {
             let delivery_id = DeliveryId::new("dlv_1");
             let wait = |retry_after| {
                 let outcome = Outcome::Answered { status, retry_after };
-                let attempted =
-                    Attempted { delivery_id: &delivery_id, attempts, outcome: &outcome };
+                let (kind, outcome) = (DeliveryKind::Event, &outcome);
+                let attempted = Attempted { delivery_id: &delivery_id, kind, attempts, outcome };
                 match judge(&attempted, &Ladder::Day, SuccessRule::Only200, now()) {
                     Verdict::RetryAt(next) => next.since(now()),
                     Verdict::Delivered | Verdict::Exhausted => Duration::ZERO,
@@ -583,4 +585,22 @@ mod explaining {
         withdrawn at 2023-08-10T07:02:00Z: the endpoint was deleted
         ");
     }
+}
+
+#[test]
+fn a_test_is_one_attempt() {
+    let outcome = Outcome::Failed(Failure::ConnectRefused);
+    let judged = |kind| {
+        let delivery_id = DeliveryId::new("dlv_1");
+        let attempted = Attempted {
+            delivery_id: &delivery_id,
+            kind,
+            attempts: 1,
+            outcome: &outcome,
+        };
+        judge(&attempted, &Ladder::Day, SuccessRule::Only200, now())
+    };
+    assert_eq!(judged(DeliveryKind::Test), Verdict::Exhausted);
+    assert!(matches!(judged(DeliveryKind::Event), Verdict::RetryAt(_)));
+    assert!(matches!(judged(DeliveryKind::Replay), Verdict::RetryAt(_)));
 }

@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{self, Event};
-use harkara_core::endpoint::{Endpoint, EndpointState, SuccessRule};
+use harkara_core::endpoint::{Endpoint, EndpointState};
 use harkara_core::id::{
     EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
 };
@@ -75,6 +75,7 @@ pub(super) async fn create(
     let mut endpoint = blank(
         &merchant.merchant_id,
         format!("ep_{}", base62(&id, 16)),
+        api.config.delivery.attempt_timeout,
         now,
     );
     let warnings = apply(&api, &mut endpoint, settings)?;
@@ -299,13 +300,6 @@ fn gone(error: DbError, endpoint_id: &EndpointId) -> ApiError {
     }
 }
 
-fn success_word(rule: SuccessRule) -> &'static str {
-    match rule {
-        SuccessRule::Only200 => "only_200",
-        SuccessRule::Any2xx => "any_2xx",
-    }
-}
-
 /// An endpoint without its password.
 fn show(endpoint: &Endpoint) -> Value {
     let headers: Map<String, Value> = endpoint
@@ -322,7 +316,7 @@ fn show(endpoint: &Endpoint) -> Value {
         "events": EventName::ALL.iter().map(|name| show_event(endpoint, *name)).collect::<Vec<_>>(),
         "headers": headers,
         "ladder": endpoint.ladder,
-        "success": success_word(endpoint.success),
+        "success": endpoint.success,
         "order": endpoint.order,
         "timeout_seconds": endpoint.timeout_seconds,
         "created_at": endpoint.created_at.iso(),

@@ -29,7 +29,8 @@ use super::input::Input;
 use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::{
-    AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventView, Evidence,
+    AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventHistory, EventView,
+    Evidence, FeedAsk,
 };
 
 pub(super) use self::explain::explain;
@@ -57,14 +58,14 @@ pub(super) struct Resend {
 
 /// An event as it is shown; the body is the webhook's own text.
 #[derive(Serialize)]
-struct Shown<'a> {
-    event_id: &'a EventId,
-    event_name: &'a str,
+struct Shown {
+    event_id: EventId,
+    event_name: String,
     date_created: String,
-    subject: &'a str,
+    subject: String,
     sequence: i64,
     notified: bool,
-    transition: &'a str,
+    transition: String,
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
@@ -88,34 +89,25 @@ pub(super) async fn feed(
         subject: subject(&input)?,
         notified: input.flag("notified")?,
     };
-    let views = api
-        .store
-        .events_after(&merchant.merchant_id, after, &filter, limit)
-        .await?;
-    let with_bodies = input.flag("bodies")?.unwrap_or(false);
-    let mut events = Vec::with_capacity(views.len());
-    for view in &views {
-        let body = if with_bodies {
-            let (_, body) = find(&api, &merchant.merchant_id, &view.event_id).await?;
-            Some(raw(body)?)
-        } else {
-            None
-        };
-        events.push(show(view, body));
+    let ask = FeedAsk {
+        after,
+        filter,
+        limit,
+        bodies: input.flag("bodies")?.unwrap_or(false),
+    };
+    let page = api.store.feed(&merchant.merchant_id, ask).await?;
+    let mut events = Vec::with_capacity(page.events.len());
+    for (view, body) in page.events {
+        events.push(show(view, body.map(raw).transpose()?));
     }
-    let next = cursor(views.last().map_or(after, |view| view.position));
-    Ok(answer(
-        StatusCode::OK,
-        &Page {
-            events,
-            cursor: next,
-        },
-    ))
+    let cursor = cursor(page.next);
+    Ok(answer(StatusCode::OK, &Page { events, cursor }))
 }
 
 #[derive(Serialize)]
-struct Page<'a> {
-    events: Vec<Shown<'a>>,
+struct Page {
+    /// Fewer than were asked for, or none, when much was passed over or the bodies are large.
+    events: Vec<Shown>,
     /// What to ask for next, whether or not there is more yet.
     cursor: String,
 }
@@ -127,7 +119,7 @@ pub(super) async fn read(
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let (view, body) = find(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
-    Ok(answer(StatusCode::OK, &show(&view, Some(raw(body)?))))
+    Ok(answer(StatusCode::OK, &show(view, Some(raw(body)?))))
 }
 
 /// `GET /events/{event_id}/deliveries`.
@@ -136,15 +128,11 @@ pub(super) async fn deliveries(
     State(api): State<Api>,
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let (event, _) = find(&api, merchant_id, &EventId::new(event_id)).await?;
-    let rows = api
-        .store
-        .deliveries_of_event(merchant_id, &event.event_id)
-        .await?;
-    let shown: Vec<Value> = rows.iter().map(show_delivery).collect();
+    let history = history(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
+    let rows = history.deliveries.iter();
+    let shown: Vec<Value> = rows.map(|row| show_delivery(&row.delivery)).collect();
     Ok(json_answer(
-        &json!({ "event_id": event.event_id, "deliveries": shown }),
+        &json!({ "event_id": history.event.event_id, "deliveries": shown }),
     ))
 }
 
@@ -156,22 +144,23 @@ pub(super) async fn attempts(
 ) -> Result<Response, ApiError> {
     let merchant_id = &merchant.merchant_id;
     let delivery_id = DeliveryId::new(delivery_id);
-    let delivery = api
+    let history = api
         .store
-        .delivery(merchant_id, &delivery_id)
-        .await?
-        .ok_or_else(|| {
-            let message = format!("there is no delivery '{delivery_id}'");
-            ApiError::not_found("delivery.not_found", message)
-        })?;
+        .history_of_delivery(merchant_id, &delivery_id)
+        .await?;
+    let history = history.ok_or_else(|| {
+        let message = format!("there is no delivery '{delivery_id}'");
+        ApiError::not_found("delivery.not_found", message)
+    })?;
+    let delivery = &history.delivery;
     let endpoint = api
         .store
         .endpoint(merchant_id, &delivery.endpoint_id)
         .await?;
     let rule = endpoint.map_or(SuccessRule::Only200, |row| row.endpoint.success);
-    let rows = api.store.attempts(merchant_id, &delivery_id).await?;
-    let attempts: Vec<Value> = rows.iter().map(|row| show_attempt(row, rule)).collect();
-    let mut shown = show_delivery(&delivery);
+    let rows = history.attempts.iter();
+    let attempts: Vec<Value> = rows.map(|row| show_attempt(row, rule)).collect();
+    let mut shown = show_delivery(delivery);
     shown["event_id"] = delivery.event_id.as_str().into();
     shown["attempts"] = attempts.into();
     Ok(json_answer(&shown))
@@ -245,9 +234,23 @@ async fn find(
     api.store
         .event(merchant_id, event_id)
         .await?
-        .ok_or_else(|| {
-            ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
-        })
+        .ok_or_else(|| unknown(event_id))
+}
+
+/// An event of this merchant with what became of it.
+async fn history(
+    api: &Api,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+) -> Result<EventHistory, ApiError> {
+    api.store
+        .history_of_event(merchant_id, event_id)
+        .await?
+        .ok_or_else(|| unknown(event_id))
+}
+
+fn unknown(event_id: &EventId) -> ApiError {
+    ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
 }
 
 fn refuse_unknown(input: &Input) -> Result<(), ApiError> {
@@ -301,16 +304,16 @@ fn raw(body: Bytes) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(ApiError::internal)
 }
 
-fn show(view: &EventView, body: Option<Box<RawValue>>) -> Shown<'_> {
+fn show(view: EventView, body: Option<Box<RawValue>>) -> Shown {
     Shown {
-        event_id: &view.event_id,
-        event_name: &view.name,
         date_created: view.created_at.iso(),
-        subject: &view.subject,
+        cursor: cursor(view.position),
+        event_id: view.event_id,
+        event_name: view.name,
+        subject: view.subject,
         sequence: view.sequence,
         notified: view.notified,
-        transition: &view.transition,
-        cursor: cursor(view.position),
+        transition: view.transition,
         body,
     }
 }

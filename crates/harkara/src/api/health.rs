@@ -1,18 +1,46 @@
 //! Whether the process lives, can work, and how much it has left to do.
 //!
 //! For load balancers and people on call. No merchant's data and no secret is ever shown here, so
-//! none of it needs a key.
+//! none of it needs a key; what weakens the server's walls is spelled out for the platform alone.
 
-use axum::extract::State;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
+use harkara_core::time::Timestamp;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
 use serde_json::json;
+use tokio::sync::Mutex;
 
+use super::auth::PlatformCaller;
 use super::{Api, json_answer};
-use crate::config::Config;
 use crate::error::ApiError;
+use crate::store::Counts;
 
 /// What a flushed commit survives, and through which setting of the store.
 const DURABILITY: &str = "sqlite WAL synchronous=FULL";
+
+/// How old the counts may be. To count costs as much as there is left to do, and anyone may ask.
+const COUNTS_LIFE: Duration = Duration::from_secs(1);
+
+/// The latest counts; whoever asks while they are being taken waits for the same ones.
+#[derive(Default)]
+pub(super) struct Left(Mutex<Option<(Timestamp, Counts)>>);
+
+impl Left {
+    async fn counts(&self, api: &Api, now: Timestamp) -> Result<Counts, ApiError> {
+        let mut latest = self.0.lock().await;
+        if let Some((at, counts)) = *latest
+            && (at..at.plus(COUNTS_LIFE)).contains(&now)
+        {
+            return Ok(counts);
+        }
+        let counts = api.store.counts(None).await?;
+        *latest = Some((now, counts));
+        Ok(counts)
+    }
+}
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live() -> &'static str {
@@ -29,15 +57,12 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, ApiErr
     Ok("ready")
 }
 
-/// `GET /health`: for people, and for alarms on what waits.
-pub(super) async fn health(State(api): State<Api>) -> Result<Response, ApiError> {
-    let counts = api
-        .store
-        .counts(None)
-        .await
-        .map_err(ApiError::unavailable)?;
+/// `GET /health`: for people, and for alarms on what waits. With the platform's key it also says
+/// what is not as it is in production.
+pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<Response, ApiError> {
     let now = api.clock.now();
-    Ok(json_answer(&json!({
+    let counts = api.0.left.counts(&api, now).await?;
+    let mut shown = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "environment": api.config.environment.to_string(),
@@ -47,57 +72,29 @@ pub(super) async fn health(State(api): State<Api>) -> Result<Response, ApiError>
             "waiting": counts.waiting,
             "oldest_due_age_seconds": counts.oldest_due_at.map_or(0, |at| now.since(at).as_secs()),
         },
-        "notes": notes(&api.config),
-    })))
-}
-
-/// What is not as it is in production, said loudly.
-fn notes(config: &Config) -> Vec<String> {
-    let destinations = &config.destinations;
-    let networks: Vec<String> = destinations
-        .allow_private
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let names: Vec<&str> = destinations
-        .static_names
-        .keys()
-        .map(String::as_str)
-        .collect();
-    let all = [
-        (
-            destinations.allow_http,
-            "INSECURE: endpoints may use plain http, so webhooks can be read on the way".to_owned(),
-        ),
-        (
-            !networks.is_empty(),
-            format!(
-                "INSECURE: endpoints may lie in private networks: {}",
-                networks.join(", ")
-            ),
-        ),
-        (
-            !names.is_empty(),
-            format!(
-                "names with a fixed address that is not checked: {}",
-                names.join(", ")
-            ),
-        ),
-        (
-            config.gateway.dummy,
-            "the DUMMY gateway is on: it calls payments paid that moved no money".to_owned(),
-        ),
-    ];
-    all.into_iter()
-        .filter(|(is_set, _)| *is_set)
-        .map(|(_, note)| note)
-        .collect()
+        "weakened": api.config.is_weakened(),
+        "dummy_gateway": api.config.gateway.dummy,
+    });
+    if parts.headers.contains_key(AUTHORIZATION) {
+        PlatformCaller::from_request_parts(&mut parts, &api).await?;
+        shown["notes"] = api.config.notes().into();
+    }
+    Ok(json_answer(&shown))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::testing::World;
+
+    const NEW: &str = r#"{"url":"https://shop.example.com/hook","username":"shop"}"#;
+
+    async fn private_network() -> World {
+        let setting = ("HARKARA_DESTINATIONS__ALLOW_PRIVATE", "10.1.0.0/16");
+        let settings = std::iter::once((setting.0.to_owned(), setting.1.to_owned()));
+        World::with(Config::load(None, settings).unwrap()).await
+    }
 
     #[tokio::test]
     async fn whoever_watches_needs_no_key() {
@@ -113,33 +110,32 @@ mod tests {
         assert_eq!(world.browser("GET /livez", "").await.status, 200);
     }
 
-    #[test]
-    fn what_production_would_refuse_is_noted() {
-        let settings = [
-            ("HARKARA_DESTINATIONS__ALLOW_HTTP", "true"),
-            (
-                "HARKARA_DESTINATIONS__ALLOW_PRIVATE",
-                "127.0.0.0/8,fd00::/8",
-            ),
-            (
-                "HARKARA_DESTINATIONS__STATIC_NAMES",
-                "shop.example=10.1.0.7",
-            ),
-        ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::load(None, settings.into_iter()).unwrap();
-        insta::assert_snapshot!(notes(&config).join("\n"), @r"
-        INSECURE: endpoints may use plain http, so webhooks can be read on the way
-        INSECURE: endpoints may lie in private networks: 127.0.0.0/8, fd00::/8
-        names with a fixed address that is not checked: shop.example
-        the DUMMY gateway is on: it calls payments paid that moved no money
-        ");
+    #[tokio::test]
+    async fn what_weakens_the_walls_is_told_to_the_platform_alone() {
+        let world = private_network().await;
+        let anyone = world.browser("GET /health", "").await;
+        assert_eq!(anyone.json()["weakened"], true);
+        assert!(!anyone.text.contains("10.1."), "{}", anyone.text);
+        let platform = world.platform("GET /health", "").await;
+        let notes = platform.json()["notes"].to_string();
+        assert!(notes.contains("private networks: 10.1.0.0/16"), "{notes}");
+        assert_eq!(world.merchant("GET /health", "").await.status, 403);
     }
 
-    #[test]
-    fn production_has_nothing_to_note() {
-        let settings = [("HARKARA_ENVIRONMENT".to_owned(), "production".to_owned())];
-        let config = Config::load(None, settings.into_iter()).unwrap();
-        assert!(notes(&config).is_empty());
+    #[tokio::test]
+    async fn what_is_left_is_counted_once_a_second() {
+        let world = World::new().await;
+        let pending = async || {
+            let health = world.browser("GET /health", "").await.json();
+            health["deliveries"]["pending"].clone()
+        };
+        assert_eq!(pending().await, 0);
+        let endpoint = world.merchant("POST /endpoints", NEW).await.json();
+        let endpoint_id = endpoint["endpoint_id"].as_str().unwrap();
+        let test = format!("POST /endpoints/{endpoint_id}/test");
+        assert_eq!(world.merchant(&test, "").await.status, 202);
+        assert_eq!(pending().await, 0, "the same second");
+        world.api.clock.advance(COUNTS_LIFE);
+        assert_eq!(pending().await, 1);
     }
 }

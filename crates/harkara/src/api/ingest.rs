@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::PlatformCaller;
 use super::events::cursor;
+use super::input::idempotency_key;
 use super::{Api, body, body_bytes};
 use crate::error::ApiError;
 use crate::store::{
@@ -25,13 +26,12 @@ use crate::store::{
     SnapshotRow, Write,
 };
 
-use self::read::{Incoming, is_visible, read, url_of_order};
+use self::read::{Incoming, read, url_of_order};
 
 pub(super) use self::batch::batch;
 
 /// How often an event is planned anew when its endpoints change under it.
 const TRIES: usize = 3;
-const KEY_MAX: usize = 255;
 
 /// What the caller is told of a stored event.
 #[derive(Debug, Serialize)]
@@ -71,22 +71,6 @@ pub(super) async fn one(
             .insert("idempotent-replayed", replayed);
     }
     Ok(response)
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let refused = || {
-        let reason = format!("must be 1 to {KEY_MAX} visible ASCII characters");
-        ApiError::field("Idempotency-Key", reason)
-    };
-    let text = value.to_str().map_err(|_| refused())?;
-    if is_visible(text, KEY_MAX) {
-        Ok(Some(text))
-    } else {
-        Err(refused())
-    }
 }
 
 /// Stores an event, or finds that it is stored already.

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use harkara_core::json::Json;
 use harkara_core::money::{Amount, Currency};
 use harkara_core::time::Timestamp;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
@@ -17,13 +19,25 @@ use serde_json::value::RawValue;
 use super::{Api, body_bytes, json};
 use crate::error::ApiError;
 
+/// No parameter has a longer name. A dotted name repeats the keys that it lies under, so without a
+/// limit one long key above many short ones would take thousands of times the body's memory.
+const NAME_MAX_BYTES: usize = 256;
+
+/// Several times what the largest order has, metadata included.
+const PARAMETERS_MAX: usize = 1_000;
+
+/// JSON in a form's field may nest as deeply as a body may by default.
+const FIELD_DEPTH: usize = 64;
+
+const KEY_MAX: usize = 255;
+
 /// The parameters of a request: query, then form or JSON body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Input {
     /// Texts by dotted name; numbers and booleans as they are written.
     texts: BTreeMap<String, String>,
-    /// JSON objects and lists by dotted name, byte for byte.
-    raws: BTreeMap<String, String>,
+    /// JSON objects and lists by dotted name, byte for byte; parts of the body, not copies.
+    raws: BTreeMap<String, Bytes>,
 }
 
 impl FromRequest<Api> for Input {
@@ -44,8 +58,7 @@ impl FromRequest<Api> for Input {
         }
         if is_json {
             json::check(&bytes, api.config.api.json_depth)?;
-            let text = std::str::from_utf8(&bytes).map_err(|_| not_utf8())?;
-            input.add_json(text)?;
+            input.add_json(&bytes)?;
         } else {
             input.add_form(std::str::from_utf8(&bytes).map_err(|_| not_utf8())?)?;
         }
@@ -62,48 +75,67 @@ impl Input {
     pub(super) fn add_form(&mut self, form: &str) -> Result<(), ApiError> {
         for pair in form.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
-            if self.texts.contains_key(&name) {
-                return Err(ApiError::field(&name, "is given twice"));
-            }
-            self.texts.insert(name, value);
+            let name = self.new_name("", &decode(name)?)?;
+            self.texts.insert(name, decode(value)?);
         }
         Ok(())
     }
 
     /// Reads a JSON object that `json::check` let pass.
-    pub(super) fn add_json(&mut self, text: &str) -> Result<(), ApiError> {
-        let not_an_object = |_| ApiError::invalid("invalid_json", "the body must be a JSON object");
-        self.add_object("", text).map_err(not_an_object)
+    pub(super) fn add_json(&mut self, body: &Bytes) -> Result<(), ApiError> {
+        self.add_object("", body, body)
     }
 
-    fn add_object(&mut self, prefix: &str, text: &str) -> Result<(), serde_json::Error> {
-        let object: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
-        for (key, value) in object {
-            let name = if prefix.is_empty() {
-                key
-            } else {
-                format!("{prefix}.{key}")
-            };
+    /// Reads `object`, which lies within `body` under `prefix`.
+    fn add_object(&mut self, prefix: &str, object: &[u8], body: &Bytes) -> Result<(), ApiError> {
+        let not_an_object = |_| ApiError::invalid("invalid_json", "the body must be a JSON object");
+        let members: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(object).map_err(not_an_object)?;
+        for (key, value) in members {
             let value = value.get();
+            if value == "null" {
+                continue;
+            }
+            let name = self.new_name(prefix, &key)?;
             match value.as_bytes().first() {
                 Some(b'"') => {
-                    self.texts.insert(name, serde_json::from_str(value)?);
+                    let text = serde_json::from_str(value).map_err(not_an_object)?;
+                    self.texts.insert(name, text);
                 }
-                Some(b'{') => {
-                    self.add_object(&name, value)?;
-                    self.raws.insert(name, value.to_owned());
+                Some(first @ (b'{' | b'[')) => {
+                    let part = body.slice_ref(value.as_bytes());
+                    self.raws.insert(name.clone(), part);
+                    if *first == b'{' {
+                        self.add_object(&name, value.as_bytes(), body)?;
+                    }
                 }
-                Some(b'[') => {
-                    self.raws.insert(name, value.to_owned());
-                }
-                _ if value == "null" => {}
                 _ => {
                     self.texts.insert(name, value.to_owned());
                 }
             }
         }
         Ok(())
+    }
+
+    /// The name of one more parameter, refused before it takes any memory.
+    fn new_name(&self, prefix: &str, key: &str) -> Result<String, ApiError> {
+        let dot = usize::from(!prefix.is_empty());
+        if prefix.len() + dot + key.len() > NAME_MAX_BYTES {
+            let message = format!("the name of a parameter is longer than {NAME_MAX_BYTES} bytes");
+            return Err(ApiError::invalid("invalid_request", message));
+        }
+        if self.texts.len() + self.raws.len() >= PARAMETERS_MAX {
+            let message = format!("there are more than {PARAMETERS_MAX} parameters");
+            return Err(ApiError::invalid("invalid_request", message));
+        }
+        let name = match prefix {
+            "" => key.to_owned(),
+            prefix => format!("{prefix}.{key}"),
+        };
+        if self.texts.contains_key(&name) || self.raws.contains_key(&name) {
+            return Err(ApiError::field(&name, "is given twice"));
+        }
+        Ok(name)
     }
 
     /// The text of a parameter; an empty one counts as absent.
@@ -202,10 +234,13 @@ impl Input {
     pub(super) fn object(&self, name: &str) -> Result<Option<Json>, ApiError> {
         let malformed = |_| ApiError::field(name, "is not a JSON object");
         if let Some(raw) = self.raws.get(name) {
-            return Json::parse(raw.clone()).map(Some).map_err(malformed);
+            let text = std::str::from_utf8(raw).map_err(|_| not_utf8())?;
+            return Json::parse(text).map(Some).map_err(malformed);
         }
         if let Some(text) = self.text(name) {
             // Some clients put JSON into a form field.
+            json::check(text.as_bytes(), FIELD_DEPTH)
+                .map_err(|error| ApiError::field(name, error.message))?;
             serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
                 .map_err(malformed)?;
             return Json::parse(text).map(Some).map_err(malformed);
@@ -237,18 +272,34 @@ impl Input {
     #[must_use]
     pub(super) fn under(&self, prefix: &str) -> Self {
         let prefix = format!("{prefix}.");
-        let strip = |map: &BTreeMap<String, String>| {
-            map.iter()
-                .filter_map(|(name, text)| {
-                    Some((name.strip_prefix(&prefix)?.to_owned(), text.clone()))
-                })
-                .collect()
-        };
         Self {
-            texts: strip(&self.texts),
-            raws: strip(&self.raws),
+            texts: strip(&self.texts, &prefix),
+            raws: strip(&self.raws, &prefix),
         }
     }
+}
+
+fn strip<T: Clone>(map: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, T> {
+    map.iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())))
+        .collect()
+}
+
+/// The `Idempotency-Key` of a request, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok().filter(|text| is_visible(text, KEY_MAX));
+    text.map(Some).ok_or_else(|| {
+        let reason = format!("must be 1 to {KEY_MAX} visible ASCII characters");
+        ApiError::field("Idempotency-Key", reason)
+    })
+}
+
+/// Whether text can stand in a header: visible ASCII, and not too much of it.
+pub(super) fn is_visible(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {
@@ -268,12 +319,18 @@ mod tests {
         input.add_form(text).map(|()| input)
     }
 
+    fn json(text: &str) -> Result<Input, ApiError> {
+        let mut input = Input::default();
+        input
+            .add_json(&Bytes::from(text.to_owned()))
+            .map(|()| input)
+    }
+
     #[test]
     fn forms_and_json_read_the_same() {
         let form = form("amount=1.5&metadata.webhook_url=https%3A%2F%2Fa.example%2Fb+c").unwrap();
-        let mut json = Input::default();
-        json.add_json(r#"{"amount":1.5,"metadata":{"webhook_url":"https://a.example/b c"}}"#)
-            .unwrap();
+        let json = json(r#"{"amount":1.5,"metadata":{"webhook_url":"https://a.example/b c"}}"#);
+        let json = json.unwrap();
         for input in [&form, &json] {
             assert_eq!(
                 input.amount("amount").unwrap(),
@@ -293,10 +350,7 @@ mod tests {
 
     #[test]
     fn nested_json_is_kept_byte_for_byte() {
-        let mut input = Input::default();
-        input
-            .add_json(r#"{"metadata":{ "b":1.0,"a" : [1e3] }}"#)
-            .unwrap();
+        let input = json(r#"{"metadata":{ "b":1.0,"a" : [1e3] }}"#).unwrap();
         let metadata = input.object("metadata").unwrap().unwrap();
         assert_eq!(metadata.as_str(), r#"{ "b":1.0,"a" : [1e3] }"#);
     }
@@ -310,5 +364,57 @@ mod tests {
         assert!(input.flag("flag").is_err());
         assert!(input.integer("n").is_err());
         assert!(input.currency("currency").is_err());
+    }
+
+    /// A key of 128 KiB above many short ones would be repeated in front of each of them.
+    #[test]
+    fn names_cannot_fill_the_memory() {
+        let long = "k".repeat(128 << 10);
+        let short = "\"a\":1,".repeat(20_000);
+        let wide: String = (0..=PARAMETERS_MAX).map(|n| format!("p{n}=1&")).collect();
+        let wide_json: String = (0..PARAMETERS_MAX)
+            .map(|n| format!("\"p{n}\":1,"))
+            .collect();
+        let nested = format!("{}1{}", "{\"abcdefgh\":".repeat(60), "}".repeat(60));
+        let mut input = Input::default();
+        let mut page = String::new();
+        let mut check =
+            |what: &str, error: ApiError| page += &format!("{what}: {}\n", error.message);
+        let body = format!("{{\"{long}\":{{{short}\"z\":1}}}}");
+        check(
+            "a long key above",
+            input.add_json(&body.into()).unwrap_err(),
+        );
+        check(
+            "a long name",
+            input.add_form(&format!("{long}=1")).unwrap_err(),
+        );
+        assert!(
+            input.texts.is_empty() && input.raws.is_empty(),
+            "nothing of it is kept"
+        );
+        check("keys in each other", json(&nested).unwrap_err());
+        check("a wide form", form(&wide).unwrap_err());
+        let body = format!("{{\"q\":{{{wide_json}\"z\":1}}}}");
+        check("a wide object", json(&body).unwrap_err());
+        insta::assert_snapshot!(page, @r"
+        a long key above: the name of a parameter is longer than 256 bytes
+        a long name: the name of a parameter is longer than 256 bytes
+        keys in each other: the name of a parameter is longer than 256 bytes
+        a wide form: there are more than 1000 parameters
+        a wide object: there are more than 1000 parameters
+        ");
+    }
+
+    #[test]
+    fn what_is_given_twice_in_two_ways() {
+        let both = r#"{"metadata":{"webhook_url":"a"},"metadata.webhook_url":"b"}"#;
+        let twice = json(both).unwrap_err().message;
+        assert_eq!(twice, "metadata.webhook_url: is given twice");
+        let mut input = form("amount=1").unwrap();
+        let twice = input.add_json(&Bytes::from_static(b"{\"amount\":2}"));
+        assert_eq!(twice.unwrap_err().message, "amount: is given twice");
+        let twice = form("metadata=%7B%22a%22%3A1%2C%22a%22%3A2%7D").unwrap();
+        assert!(twice.object("metadata").is_err());
     }
 }

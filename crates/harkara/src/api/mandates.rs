@@ -17,11 +17,13 @@ use harkara_webhook::OrderStatus;
 use serde_json::{Value, json};
 
 use super::auth::MerchantCaller;
-use super::input::Input;
+use super::input::{Input, is_visible};
 use super::orders::{order_id, own_mandate};
 use super::{Api, json_answer, json_bytes};
 use crate::error::ApiError;
 use crate::store::Origin;
+
+const REFERENCE_MAX: usize = 64;
 
 /// `GET /customers/{customer_id}/mandates`.
 pub(super) async fn of_customer(
@@ -196,7 +198,7 @@ async fn notify(
     mandate_id: MandateId,
     input: &Input,
 ) -> Result<Response, ApiError> {
-    let reference = NotificationRef::new(input.required("object_reference_id")?);
+    let reference = notification_ref(input)?;
     let source_info = input.object("source_info")?;
     let source_info = source_info.ok_or_else(|| ApiError::missing("source_info"))?;
     for key in ["amount", "txn_date"] {
@@ -217,6 +219,16 @@ async fn notify(
     let submitted = api.submit.run(merchant, &[command]).await?;
     let notification = submitted.notification.ok_or(Refusal::NotificationUnknown)?;
     Ok(json_bytes(render::notification_status(&notification)))
+}
+
+/// The caller's own name for a notice: it stands in a path, and in the webhook.
+fn notification_ref(input: &Input) -> Result<NotificationRef, ApiError> {
+    let text = input.required("object_reference_id")?;
+    if !is_visible(text, REFERENCE_MAX) {
+        let reason = format!("must be 1 to {REFERENCE_MAX} visible ASCII characters");
+        return Err(ApiError::field("object_reference_id", reason));
+    }
+    Ok(NotificationRef::new(text))
 }
 
 /// Amounts and dates of a notice are text on this wire, whatever the merchant wrote them as.

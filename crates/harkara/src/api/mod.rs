@@ -19,11 +19,13 @@ mod outcomes;
 mod payment_page;
 mod refunds;
 mod samples;
+pub mod serve;
 mod transactions;
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -45,9 +47,18 @@ use crate::store::Store;
 use crate::submit::Submit;
 use crate::vault::Vault;
 
+/// How long the body of a request may take: the largest that is taken, over a slow mobile line. Who
+/// needs longer holds a connection and memory that others want.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
 /// What handlers work with; clones share it.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    left: health::Left,
+}
 
 /// The parts of the body that the API touches.
 pub struct Parts {
@@ -67,7 +78,8 @@ pub struct Parts {
 impl Api {
     /// An API over these parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let left = health::Left::default();
+        Self(Arc::new(Shared { parts, left }))
     }
 }
 
@@ -75,7 +87,7 @@ impl Deref for Api {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 
@@ -243,11 +255,16 @@ pub(crate) async fn body_bytes(request: Request, limit_bytes: usize) -> Result<B
     {
         return Err(ApiError::too_large(limit_bytes));
     }
-    let body = Limited::new(request.into_body(), limit_bytes);
-    match body.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit_bytes)),
-        Err(error) => Err(ApiError::invalid(
+    collect(request.into_body(), limit_bytes, BODY_TIME).await
+}
+
+async fn collect(body: Body, limit_bytes: usize, within: Duration) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, limit_bytes);
+    match tokio::time::timeout(within, body.collect()).await {
+        Err(_) => Err(ApiError::too_slow(within)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit_bytes)),
+        Ok(Err(error)) => Err(ApiError::invalid(
             "body.incomplete",
             format!("the body did not arrive whole: {error}"),
         )),
@@ -263,4 +280,38 @@ pub(crate) fn json_bytes(bytes: impl Into<Bytes>) -> Response {
 /// A JSON answer.
 pub(crate) fn json_answer(value: &serde_json::Value) -> Response {
     json_bytes(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// The body of a client that has gone to sleep.
+    struct Asleep;
+
+    impl http_body::Body for Asleep {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let error = collect(Body::new(Asleep), 8, Duration::ZERO)
+            .await
+            .unwrap_err();
+        assert_eq!((error.status.as_u16(), error.code), (408, "body.too_slow"));
+    }
 }

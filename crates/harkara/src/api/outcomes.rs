@@ -118,11 +118,7 @@ pub(super) async fn txn(
     let command = Command::Order(order_id, OrderCommand::TxnOutcome(Box::new(outcome)));
     let submitted = api.submit.run(&merchant, &[command]).await?;
     let order = submitted.order.ok_or(Refusal::TxnUnknown)?;
-    let txn = order
-        .txns
-        .iter()
-        .find(|txn| txn.txn_uuid == txn_uuid)
-        .ok_or(Refusal::TxnUnknown)?;
+    let txn = order.txn(&txn_uuid).ok_or(Refusal::TxnUnknown)?;
     Ok(json_answer(&json!({
         "changed": submitted.changed,
         "status": txn.status,
@@ -165,11 +161,7 @@ pub(super) async fn refund(
     let command = Command::Order(order_id, OrderCommand::RefundOutcome(outcome));
     let submitted = api.submit.run(&merchant, &[command]).await?;
     let order = submitted.order.ok_or(Refusal::RefundUnknown)?;
-    let refund = order
-        .refunds
-        .iter()
-        .find(|refund| refund.refund_id == refund_id);
-    let refund = refund.ok_or(Refusal::RefundUnknown)?;
+    let refund = order.refund(&refund_id).ok_or(Refusal::RefundUnknown)?;
     Ok(json_answer(&json!({
         "changed": submitted.changed,
         "status": refund.status,

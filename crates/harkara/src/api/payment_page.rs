@@ -7,7 +7,7 @@
 
 use aws_lc_rs::digest;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -91,11 +91,13 @@ pub(super) async fn choose(
     Path(id): Path<String>,
     Query(which): Query<Which>,
     uri: Uri,
-    input: Input,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    // Before the form is read: whoever does not hold a link cannot make us keep anything.
     let Some(order) = find(&api, &id).await? else {
         return Ok(not_found());
     };
+    let input = Input::from_request(request, &api).await?;
     let words = CHOICES.map(|(word, _)| word);
     let chosen = input
         .one_of("outcome", &words)?
@@ -202,6 +204,7 @@ async fn start(
     let new = NewTxn {
         way: test_card(order),
         mandate_id: None,
+        key: None,
     };
     let command = OrderCommand::StartTxn(Box::new(new));
     let submitted = api

@@ -63,11 +63,7 @@ pub(super) async fn of_txn(
     let refund_id = new.refund_id.clone();
     let submitted = refund(&api, &merchant, order_id, new).await?;
     let order = submitted.order.as_ref().ok_or(Refusal::OrderUnknown)?;
-    let refund = order
-        .refunds
-        .iter()
-        .find(|refund| refund.refund_id == refund_id);
-    let refund = refund.ok_or(Refusal::RefundUnknown)?;
+    let refund = order.refund(&refund_id).ok_or(Refusal::RefundUnknown)?;
     Ok(json_answer(&json!({
         "unique_request_id": refund.refund_id,
         "txn_id": refund.txn_id,
@@ -118,4 +114,69 @@ fn new_refund(input: &Input, txn_id: Option<TxnId>) -> Result<NewRefund, ApiErro
         refund_type: refund_type.unwrap_or_else(|| "STANDARD".to_owned()),
         forced: input.one_of("dummy_outcome", dummy::FORCED_REFUND)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+
+    async fn paid(world: &World, order_id: &str) {
+        let order = format!("order_id={order_id}&amount=10");
+        world.merchant("POST /orders", &order).await.json();
+        let txn =
+            format!("order_id={order_id}&payment_method_type=NB&format=json&dummy_outcome=PENDING");
+        let txn = world.merchant("POST /txns", &txn).await.json();
+        let path = format!("POST /outcomes/txns/{}", txn["txn_uuid"].as_str().unwrap());
+        let charged = r#"{"merchant_id":"ms","status":"CHARGED"}"#;
+        world.platform(&path, charged).await.json();
+    }
+
+    #[tokio::test]
+    async fn an_id_names_one_refund_of_the_merchant_whatever_the_order() {
+        let world = World::new().await;
+        for order_id in ["First", "second"] {
+            paid(&world, order_id).await;
+        }
+        let mut table = String::new();
+        let requests = [
+            (
+                "POST /orders/First/refunds",
+                "unique_request_id=r1&amount=4",
+            ),
+            (
+                "POST /orders/first/refunds",
+                "unique_request_id=r1&amount=4",
+            ),
+            (
+                "POST /orders/second/refunds",
+                "unique_request_id=r1&amount=4",
+            ),
+            ("POST /order/refund", "order_id=second&unique_request_id=r1"),
+            ("POST /refunds", "txn_id=ms-second-1&unique_request_id=r1"),
+            (
+                "POST /orders/second/refunds",
+                "unique_request_id=r2&amount=4",
+            ),
+        ];
+        for (request, body) in requests {
+            let reply = world.merchant(request, body).await;
+            table += &match reply.status.as_u16() {
+                200 => format!("ok, {} back", reply.json()["amount_refunded"]),
+                _ => reply.refusal(),
+            };
+            table.push('\n');
+        }
+        let report = r#"{"merchant_id":"ms","status":"SUCCESS"}"#;
+        let settled = world.platform("POST /outcomes/refunds/r1", report).await;
+        table += &format!("r1 is of {}", settled.json()["order_id"]);
+        insta::assert_snapshot!(table, @r#"
+        ok, 4 back
+        ok, 4 back
+        400 "duplicate.call": "this unique_request_id was used for a refund of another order already"
+        400 "duplicate.call": "this unique_request_id was used for a refund of another order already"
+        400 "duplicate.call": "this unique_request_id was used for a refund of another order already"
+        ok, 4 back
+        r1 is of "First"
+        "#);
+    }
 }

@@ -133,6 +133,7 @@ impl Story<'_> {
         self.tell(&OrderCommand::StartTxn(Box::new(NewTxn {
             way,
             mandate_id: None,
+            key: None,
         })));
     }
 

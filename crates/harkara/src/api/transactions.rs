@@ -9,10 +9,11 @@ use harkara_core::merchant::Merchant;
 use harkara_core::order::OrderCommand;
 use harkara_core::refusal::Refusal;
 use harkara_core::txn::{Card, Gateway, NewTxn, PaymentWay, Txn};
+use http::HeaderMap;
 use serde_json::json;
 
 use super::auth::MerchantCaller;
-use super::input::Input;
+use super::input::{Input, idempotency_key};
 use super::orders::{new_order, order_id};
 use super::{Api, json_answer};
 use crate::error::ApiError;
@@ -20,11 +21,14 @@ use crate::store::{Origin, RefKind};
 use crate::submit::Submitted;
 
 /// `POST /txns`: pays an order that exists, or with `order.*` one that is created by the same call.
+/// Sent twice with the same `Idempotency-Key`, it starts one transaction.
 pub(super) async fn start(
     MerchantCaller(merchant): MerchantCaller,
     State(api): State<Api>,
+    headers: HeaderMap,
     input: Input,
 ) -> Result<Response, ApiError> {
+    let key = idempotency_key(&headers)?.map(str::to_owned);
     if let Some(named) = input.text("merchant_id")
         && named != merchant.merchant_id.as_str()
     {
@@ -51,11 +55,21 @@ pub(super) async fn start(
     };
     let way = payment_way(&api, &merchant, &input, gateway_id, auto_capture)?;
     let mandate_id = input.text("mandate_id").map(MandateId::new);
-    let start = OrderCommand::StartTxn(Box::new(NewTxn { way, mandate_id }));
+    let new = NewTxn {
+        way,
+        mandate_id,
+        key: key.clone(),
+    };
+    let start = OrderCommand::StartTxn(Box::new(new));
     commands.push(Command::Order(order_id, start));
     let submitted = api.submit.run(&merchant, &commands).await?;
     let order = submitted.order.ok_or(Refusal::OrderUnknown)?;
-    let txn = order.txns.last().ok_or(Refusal::TxnUnknown)?;
+    // A repeated start finds its transaction, which others may have followed.
+    let started = match &key {
+        Some(key) => order.txn_with_key(key),
+        None => order.txns.last(),
+    };
+    let txn = started.ok_or(Refusal::TxnUnknown)?;
     let url = format!(
         "{}/merchant/pay/{}?txn_uuid={}",
         api.public_url, order.id, txn.txn_uuid

@@ -37,6 +37,7 @@ impl Config {
             format!("level = {}", quoted(log.level.as_str().to_lowercase())),
             format!("format = {}", quoted(log.format)),
             "\n[api]".into(),
+            format!("connections = {}", api.connections),
             format!("body_limit_bytes = {}", api.body_limit_bytes),
             format!("json_depth = {}", api.json_depth),
             "\n[delivery]".into(),

@@ -34,6 +34,7 @@ fn the_defaults() {
     format = "text"
 
     [api]
+    connections = 10000
     body_limit_bytes = 262144
     json_depth = 64
 

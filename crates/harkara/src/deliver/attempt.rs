@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harkara_core::delivery::{DeliveryKind, Outcome};
-use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::delivery::{self, DeliveryKind, Failure, Outcome};
+use harkara_core::endpoint::{Endpoint, EndpointState, SuccessRule};
 use harkara_core::retry;
 use harkara_core::time::Timestamp;
 
-use super::dispatcher::{Ended, Input};
+use http::HeaderValue;
+
+use super::dispatcher::{Ended, Input, Unsent};
 use super::transport::{Answer, Request, Transport, basic_header};
 use crate::clock::Clock;
 use crate::store::{AttemptRow, Claimed, DbError, Evidence, FarEndpoint, Store};
-use crate::vault::{Context, Vault};
+use crate::vault::{Context, Vault, VaultError};
 
 /// Makes attempts.
 pub struct Attempter {
@@ -23,23 +25,32 @@ pub struct Attempter {
     pub vault: Arc<Vault>,
     pub transport: Arc<dyn Transport>,
     pub clock: Clock,
-    /// The longest that any attempt may take, whatever its endpoint says.
-    pub timeout: Duration,
 }
 
 impl Attempter {
     /// Makes an attempt and says what there is to tell the dispatcher.
     pub async fn attempt(&self, claimed: Claimed) -> Input {
         let Some(endpoint) = self.endpoint(&claimed).await else {
-            return Input::Unsent(Box::new(claimed));
+            return Input::Unsent(Box::new(Unsent::of(&claimed)));
         };
-        let Some(request) = self.request(&claimed, &endpoint) else {
-            return Input::Unsent(Box::new(claimed));
+        let started_at = self.clock.now();
+        let url = claimed
+            .url_override
+            .as_ref()
+            .unwrap_or(&endpoint.url)
+            .clone();
+        let answer = match self.authorization(&endpoint) {
+            Ok(authorization) => {
+                let request = self.request(&claimed, &endpoint, authorization);
+                self.transport.send(request).await
+            }
+            Err(error) => {
+                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a password");
+                Answer::failed(Failure::Internal)
+            }
         };
-        let (url, started_at) = (request.url.clone(), self.clock.now());
-        let answer = self.transport.send(request).await;
         let attempt = attempt_row(url, started_at, &claimed, &answer);
-        log_failure(&claimed, &answer);
+        log_failure(&claimed, endpoint.success, &answer);
         let outcome = answer.outcome;
         Input::Ended(Box::new(Ended {
             claimed,
@@ -93,16 +104,19 @@ impl Attempter {
         found.filter(may_call).cloned()
     }
 
-    fn request(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Request> {
+    fn authorization(&self, endpoint: &Endpoint) -> Result<HeaderValue, VaultError> {
         let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
-        let password = match self.vault.open(context, &endpoint.password) {
-            Ok(password) => password,
-            Err(error) => {
-                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a password");
-                return None;
-            }
-        };
-        let password = std::str::from_utf8(&password).ok()?;
+        let password = self.vault.open(context, &endpoint.password)?;
+        let password = std::str::from_utf8(&password).map_err(|_| VaultError::Malformed)?;
+        Ok(basic_header(&endpoint.username, password))
+    }
+
+    fn request(
+        &self,
+        claimed: &Claimed,
+        endpoint: &Endpoint,
+        authorization: HeaderValue,
+    ) -> Request {
         let mut headers = vec![
             ("webhook-id".to_owned(), claimed.event_id.to_string()),
             (
@@ -112,18 +126,18 @@ impl Attempter {
             ("harkara-sequence".to_owned(), claimed.sequence.to_string()),
         ];
         headers.extend(endpoint.headers.iter().cloned());
-        let timeout = Duration::from_secs(u64::from(endpoint.timeout_seconds)).min(self.timeout);
-        Some(Request {
+        Request {
             endpoint_id: endpoint.endpoint_id.clone(),
             url: claimed
                 .url_override
-                .clone()
-                .unwrap_or_else(|| endpoint.url.clone()),
-            authorization: basic_header(&endpoint.username, password),
+                .as_ref()
+                .unwrap_or(&endpoint.url)
+                .clone(),
+            authorization,
             headers,
             body: claimed.body.clone(),
-            timeout,
-        })
+            timeout: Duration::from_secs(u64::from(endpoint.timeout_seconds)),
+        }
     }
 }
 
@@ -159,14 +173,10 @@ fn attempt_row(
 }
 
 /// One line for what went wrong. A success is in its row, and on no hot path twice.
-fn log_failure(claimed: &Claimed, answer: &Answer) {
-    if matches!(
-        answer.outcome,
-        Outcome::Answered {
-            status: 200..=299,
-            ..
-        }
-    ) {
+fn log_failure(claimed: &Claimed, rule: SuccessRule, answer: &Answer) {
+    if let Outcome::Answered { status, .. } = answer.outcome
+        && delivery::accepted(rule, status)
+    {
         return;
     }
     tracing::info!(

@@ -51,9 +51,9 @@ pub enum Input {
     },
     /// An attempt has ended.
     Ended(Box<Ended>),
-    /// No attempt was made: the endpoint is paused or gone, or could not be read. The claim goes
-    /// back, and the store knows what to do with it.
-    Unsent(Box<Claimed>),
+    /// No attempt was made, or nobody knows how it went: the endpoint is paused or gone, or could not
+    /// be read, or the task ended badly. The claim goes back, and the store knows what to do with it.
+    Unsent(Box<Unsent>),
     /// A settle was flushed; `None` when it failed, and the lease will bring the delivery back.
     Settled {
         key: Key,
@@ -70,6 +70,24 @@ pub struct Ended {
     pub endpoint: Arc<Endpoint>,
     pub outcome: Outcome,
     pub attempt: AttemptRow,
+}
+
+/// A claimed delivery that was not sent.
+pub struct Unsent {
+    pub key: Key,
+    pub subject: String,
+    pub lease: Lease,
+}
+
+impl Unsent {
+    /// What to say if nothing comes of this claim.
+    pub fn of(claimed: &Claimed) -> Self {
+        Self {
+            key: (claimed.merchant_id.clone(), claimed.endpoint_id.clone()),
+            subject: claimed.subject.clone(),
+            lease: claimed.lease(),
+        }
+    }
 }
 
 /// Something to be done.
@@ -98,6 +116,9 @@ pub struct Dispatcher {
     /// Lanes that may be able to start something, each at most once; they take turns.
     turns: VecDeque<Key>,
     in_flight: usize,
+    /// Deliveries that lie here because a claim brought them, and those that a claim may yet bring.
+    /// With what is in flight they stay within the permits, whatever the number of endpoints.
+    claimed: usize,
     sweeping: bool,
     sweep_again: bool,
     next_sweep: Timestamp,
@@ -113,7 +134,8 @@ struct Lane {
     in_flight: usize,
     /// The store may hold due deliveries of this endpoint.
     backlog: bool,
-    claiming: bool,
+    /// What a claim under way may bring at most; 0 when there is none.
+    asked: usize,
     queued: bool,
 }
 
@@ -125,6 +147,7 @@ impl Dispatcher {
             lanes: HashMap::new(),
             turns: VecDeque::new(),
             in_flight: 0,
+            claimed: 0,
             sweeping: false,
             sweep_again: false,
             next_sweep: now,
@@ -179,11 +202,6 @@ impl Dispatcher {
         self.lanes.values().all(|lane| lane.busy.is_empty())
     }
 
-    /// Attempts in flight, for the health page.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     fn note(&mut self, input: Input, now: Timestamp, actions: &mut Vec<Action>) {
         match input {
             Input::Born(born) => self.take_in(born, actions),
@@ -203,8 +221,12 @@ impl Dispatcher {
             }
             Input::Claimed { key, claimed } => {
                 let lane = self.lanes.entry(key.clone()).or_default();
-                lane.claiming = false;
                 let claimed = claimed.unwrap_or_default();
+                // What was asked for and did not come is free for others to ask for.
+                self.claimed = self
+                    .claimed
+                    .saturating_sub(lane.asked.saturating_sub(claimed.len()));
+                lane.asked = 0;
                 // An empty claim says that there was no more when it was made; a hint that has come
                 // since then stands.
                 lane.backlog |= !claimed.is_empty();
@@ -212,10 +234,14 @@ impl Dispatcher {
                 self.queue(key);
             }
             Input::Ended(ended) => self.settle(*ended, now, actions),
-            Input::Unsent(claimed) => {
-                let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
-                self.give_permit_back(&key).busy.remove(&claimed.subject);
-                actions.push(Action::Release(vec![claimed.lease()]));
+            Input::Unsent(unsent) => {
+                let Unsent {
+                    key,
+                    subject,
+                    lease,
+                } = *unsent;
+                self.give_permit_back(&key).busy.remove(&subject);
+                actions.push(Action::Release(vec![lease]));
                 self.queue(key);
             }
             Input::Settled {
@@ -227,12 +253,11 @@ impl Dispatcher {
                 let lane = self.lanes.entry(key.clone()).or_default();
                 lane.busy.remove(&subject);
                 lane.backlog |= settled.is_some_and(|settled| settled.released > 0);
-                if settled.is_some_and(|settled| settled.paused) && !lane.ready.is_empty() {
-                    let leases = lane
-                        .ready
-                        .drain(..)
-                        .map(|held| held.claimed.lease())
-                        .collect();
+                if settled.is_some_and(|settled| settled.paused) {
+                    let returned: Vec<Held> = lane.ready.drain(..).collect();
+                    let claimed = returned.iter().filter(|held| held.is_claimed()).count();
+                    self.claimed = self.claimed.saturating_sub(claimed);
+                    let leases = returned.iter().map(|held| held.claimed.lease()).collect();
                     actions.push(Action::Release(leases));
                 }
                 if let Some(retry_at) = retry_at {
@@ -255,6 +280,7 @@ impl Dispatcher {
             let lane = self.lanes.entry(key.clone()).or_default();
             if self.draining || lane.ready.len() >= READY_MAX {
                 lane.backlog = true;
+                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
                 returned.push(held.claimed.lease());
                 continue;
             }
@@ -277,30 +303,41 @@ impl Dispatcher {
     /// Lets the lanes take turns until the permits are out or nobody can start anything.
     fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let limits = self.limits;
-        let mut parked = Vec::new();
+        let mut expired = Vec::new();
+        let mut starved = Vec::new();
         while let Some(key) = self.turns.pop_front() {
             let Some(lane) = self.lanes.get_mut(&key) else {
                 continue;
             };
             lane.queued = false;
             if self.in_flight >= limits.permits {
-                parked.push(key);
+                lane.queued = true;
+                self.turns.push_front(key);
                 break;
             }
-            if lane.in_flight < limits.permits_per_endpoint
-                && let Some(claimed) = lane.next_sendable(now.plus(limits.attempt))
-            {
-                lane.busy.insert(claimed.subject.clone());
+            let expired_before = expired.len();
+            let next = match lane.in_flight < limits.permits_per_endpoint {
+                true => lane.next_sendable(now.plus(limits.attempt), &mut expired),
+                false => None,
+            };
+            for held in &expired[expired_before..] {
+                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
+            }
+            if let Some(held) = next {
+                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
+                lane.busy.insert(held.claimed.subject.clone());
                 lane.in_flight += 1;
                 self.in_flight += 1;
-                actions.push(Action::Send(claimed));
+                actions.push(Action::Send(held.claimed));
                 self.queue(key);
                 continue;
             }
             let free = limits.permits_per_endpoint.saturating_sub(lane.in_flight);
-            let wanted = free.saturating_sub(lane.ready.len());
-            if lane.backlog && !lane.claiming && wanted > 0 {
-                lane.claiming = true;
+            let free_in_all = limits.permits.saturating_sub(self.in_flight + self.claimed);
+            let wanted = free.saturating_sub(lane.ready.len()).min(free_in_all);
+            if lane.backlog && lane.asked == 0 && wanted > 0 {
+                lane.asked = wanted;
+                self.claimed += wanted;
                 lane.backlog = false;
                 let (merchant_id, endpoint_id) = key;
                 let lease_until = now.plus(limits.lease);
@@ -311,12 +348,19 @@ impl Dispatcher {
                     now,
                     lease_until,
                 }));
+            } else if lane.backlog && lane.asked == 0 && free > 0 {
+                // Others have claimed all there is room for; this one asks again next time.
+                starved.push(key);
             } else if lane.is_idle() {
                 self.lanes.remove(&key);
             }
         }
-        for key in parked {
+        for key in starved {
             self.queue(key);
+        }
+        if !expired.is_empty() {
+            let leases = expired.iter().map(|held| held.claimed.lease()).collect();
+            actions.push(Action::Release(leases));
         }
     }
 
@@ -340,6 +384,7 @@ impl Dispatcher {
         let attempts = u32::try_from(claimed.attempts + 1).unwrap_or(u32::MAX);
         let attempted = Attempted {
             delivery_id: &claimed.delivery_id,
+            kind: claimed.kind,
             attempts,
             outcome: &outcome,
         };
@@ -348,7 +393,9 @@ impl Dispatcher {
             Verdict::RetryAt(at) => Some(at),
             Verdict::Delivered | Verdict::Exhausted => None,
         };
-        let pause = delivery::pauses(&outcome)
+        // What an order's own URL answers says nothing about the endpoint's.
+        let pauses = delivery::pauses(&outcome) && claimed.url_override.is_none();
+        let pause = pauses
             .then(|| "the receiver answered 410: it says that it is gone for good".to_owned());
         let settle = Settle {
             merchant_id: claimed.merchant_id,
@@ -373,24 +420,24 @@ impl Dispatcher {
 
 impl Lane {
     /// The first delivery whose subject has nothing in flight. One whose lease would not last for
-    /// an attempt is forgotten: the store gives it out again when the lease has ended.
-    fn next_sendable(&mut self, needed_until: Timestamp) -> Option<Claimed> {
+    /// an attempt is put among the `expired`, to be given back and claimed anew.
+    fn next_sendable(&mut self, needed_until: Timestamp, expired: &mut Vec<Held>) -> Option<Held> {
         let mut at = 0;
         while let Some(held) = self.ready.get(at) {
             if held.claimed.lease_until < needed_until {
-                self.ready.remove(at);
+                expired.extend(self.ready.remove(at));
                 self.backlog = true;
             } else if self.busy.contains(&held.claimed.subject) {
                 at += 1;
             } else {
-                return self.ready.remove(at).map(|held| held.claimed);
+                return self.ready.remove(at);
             }
         }
         None
     }
 
     fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.busy.is_empty() && !self.backlog && !self.claiming
+        self.ready.is_empty() && self.busy.is_empty() && !self.backlog && self.asked == 0
     }
 }
 

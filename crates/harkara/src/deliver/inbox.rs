@@ -45,7 +45,7 @@ pub struct Place {
 /// A delivery together with the room that it takes.
 pub struct Held {
     pub claimed: Claimed,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Held {
@@ -53,8 +53,13 @@ impl Held {
     pub fn free(claimed: Claimed) -> Self {
         Self {
             claimed,
-            _place: None,
+            place: None,
         }
+    }
+
+    /// Whether a claim brought it, rather than its own commit.
+    pub fn is_claimed(&self) -> bool {
+        self.place.is_none()
     }
 }
 
@@ -114,7 +119,8 @@ impl Inbox {
 }
 
 impl Place {
-    /// Hands over what was committed; each delivery keeps its share of the room until it is done.
+    /// Hands over what was committed; each delivery keeps its share of the room until it is
+    /// sent.
     pub fn fill(self, claimed: Vec<Claimed>) {
         let shared = self.shared.clone();
         let held: Vec<Held> = claimed
@@ -130,7 +136,7 @@ impl Place {
                 };
                 Held {
                     claimed,
-                    _place: Some(place),
+                    place: Some(place),
                 }
             })
             .collect();

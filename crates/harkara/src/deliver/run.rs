@@ -10,10 +10,10 @@ use harkara_core::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use super::attempt::Attempter;
-use super::dispatcher::{Action, Dispatcher, Input, Limits};
+use super::dispatcher::{Action, Dispatcher, Input, Limits, Unsent};
 use super::inbox::Inbox;
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{DbError, Store};
 
 /// Inputs that one turn takes at most, so that sends start while more come in.
 const TURN_MAX: usize = 1024;
@@ -65,7 +65,9 @@ impl Loop {
             match action {
                 Action::Send(claimed) => {
                     let attempter = self.attempter.clone();
-                    tokio::spawn(async move { inbox.send(attempter.attempt(claimed).await) });
+                    let unsent = Input::Unsent(Box::new(Unsent::of(&claimed)));
+                    let report = Report::or(inbox, unsent);
+                    tokio::spawn(async move { report.send(attempter.attempt(claimed).await) });
                 }
                 Action::Settle {
                     settle,
@@ -73,28 +75,35 @@ impl Loop {
                     subject,
                     retry_at,
                 } => {
+                    let settled = move |settled| Input::Settled {
+                        key: key.clone(),
+                        subject: subject.clone(),
+                        retry_at,
+                        settled,
+                    };
+                    let report = Report::or(inbox, settled(None));
                     tokio::spawn(async move {
-                        let settled = heard(store.settle(*settle).await, "settle a delivery");
-                        inbox.send(Input::Settled {
-                            key,
-                            subject,
-                            retry_at,
-                            settled,
-                        });
+                        let result = heard(store.settle(*settle).await, "settle a delivery");
+                        report.send(settled(result));
                     });
                 }
                 Action::Claim(ask) => {
+                    let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
+                    let claimed = move |claimed| Input::Claimed {
+                        key: key.clone(),
+                        claimed,
+                    };
+                    let report = Report::or(inbox, claimed(None));
                     tokio::spawn(async move {
-                        let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
-                        let claimed = heard(store.claim(ask).await, "claim deliveries");
-                        inbox.send(Input::Claimed { key, claimed });
+                        report.send(claimed(heard(store.claim(ask).await, "claim deliveries")));
                     });
                 }
                 Action::Sweep => {
                     let now: Timestamp = self.clock.now();
+                    let report = Report::or(inbox, Input::Swept(None));
                     tokio::spawn(async move {
                         let sweep = heard(store.sweep(now).await, "look for due deliveries");
-                        inbox.send(Input::Swept(sweep));
+                        report.send(Input::Swept(sweep));
                     });
                 }
                 Action::PullIn(far) => {
@@ -116,8 +125,37 @@ impl Loop {
     }
 }
 
+/// What a task will tell the dispatcher: its result, or that it ended without one. So that a task
+/// that panics costs what it was about, and not a permit, a subject or all later sweeps.
+struct Report {
+    inbox: Inbox,
+    otherwise: Option<Input>,
+}
+
+impl Report {
+    fn or(inbox: Inbox, otherwise: Input) -> Self {
+        Self {
+            inbox,
+            otherwise: Some(otherwise),
+        }
+    }
+
+    fn send(mut self, input: Input) {
+        self.otherwise = None;
+        self.inbox.send(input);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(input) = self.otherwise.take() {
+            self.inbox.send(input);
+        }
+    }
+}
+
 /// Logs a failed call to the store. What it was about is still in the store, and comes round again.
-fn heard<T>(result: Result<T, crate::store::DbError>, what: &str) -> Option<T> {
+fn heard<T>(result: Result<T, DbError>, what: &str) -> Option<T> {
     result
         .inspect_err(
             |error| tracing::error!(error = %error, source = %error.source, "failed to {what}"),

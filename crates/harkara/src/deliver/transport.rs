@@ -74,6 +74,18 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
 }
 
+impl Answer {
+    /// Nothing was sent and nothing came back.
+    pub fn failed(failure: Failure) -> Self {
+        Self {
+            outcome: Outcome::Failed(failure),
+            timings: Timings::default(),
+            body: Bytes::new(),
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// How long each part took, in microseconds. A part that was not reached has none, and a connection
 /// that was used before needs no name, dialling or handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,12 +166,7 @@ impl HttpTransport {
         let mut timings = watch.timings();
         let mut answer = match exchanged {
             Ok(exchange) => self.receive(&request.endpoint_id, exchange, deadline).await,
-            Err(failure) => Answer {
-                outcome: Outcome::Failed(failure),
-                timings,
-                body: Bytes::new(),
-                headers: Vec::new(),
-            },
+            Err(failure) => Answer::failed(failure),
         };
         timings.total_us = micros(started_at.elapsed());
         answer.timings = timings;

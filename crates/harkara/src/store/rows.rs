@@ -68,7 +68,7 @@ pub struct OrderRow {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// What else it is to be found by. Those already stored may be given again; a value that
-    /// belongs to another order of the merchant stays with that one.
+    /// belongs to another order of the merchant makes the commit `Stale`.
     pub refs: Vec<(RefKind, String)>,
 }
 

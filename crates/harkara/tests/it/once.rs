@@ -81,3 +81,43 @@ async fn a_foreign_event_that_is_put_in_twice_at_once_is_one_event() {
     assert_eq!(refused.status, 422, "{}", refused.refusal());
     assert_eq!(shop.events().await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refund_id_that_two_orders_race_for_is_one_orders() {
+    let app = TestApp::start().await;
+    let shop = Arc::new(app.merchant("ms", json!({})).await);
+    for order_id in ["1", "2"] {
+        shop.post("/orders", &[("order_id", order_id), ("amount", "8")])
+            .await
+            .ok();
+        let pay = [
+            ("order_id", order_id),
+            ("payment_method_type", "UPI"),
+            ("dummy_outcome", "PENDING"),
+            ("format", "json"),
+        ];
+        let txn = shop.post("/txns", &pay).await.ok();
+        let path = format!("txns/{}", txn["txn_uuid"].as_str().unwrap());
+        shop.outcome(&path, json!({ "status": "CHARGED" })).await;
+    }
+    let mut calls = JoinSet::new();
+    for n in 0..50 {
+        let shop = shop.clone();
+        calls.spawn(async move {
+            let path = format!("/orders/{}/refunds", n % 2 + 1);
+            let refund = r#"{"unique_request_id":"r1","amount":"3"}"#;
+            shop.json(Method::POST, &path, refund).await.status
+        });
+    }
+    let answers = calls.join_all().await;
+    let done = answers.iter().filter(|status| **status == 200).count();
+    // The winner's are all the same refund; whoever lost is told so, or to ask again.
+    assert_eq!(done, 25, "{answers:?}");
+    let mut back = Vec::new();
+    for order_id in ["1", "2"] {
+        let order = shop.get(&format!("/orders/{order_id}")).await.ok();
+        back.push(order["amount_refunded"].as_i64());
+    }
+    back.sort();
+    assert_eq!(back, [Some(0), Some(3)]);
+}

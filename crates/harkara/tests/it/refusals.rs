@@ -67,6 +67,31 @@ async fn forms_that_make_no_sense_are_refused_and_leave_nothing() {
             &[
                 ("order_id", "1"),
                 ("amount", "1"),
+                ("metadata", r#"{"webhook_url":"https://169.254.169.254/"}"#),
+            ],
+        ),
+        (
+            "/orders",
+            &[
+                ("order_id", "1"),
+                ("amount", "1"),
+                ("metadata", r#"{"webhook_url":["https://a.example.com/"]}"#),
+            ],
+        ),
+        (
+            "/orders",
+            &[
+                ("order_id", "1"),
+                ("amount", "1"),
+                ("metadata.webhook_url", ""),
+            ],
+        ),
+        ("/orders?amount=2", &[("order_id", "1"), ("amount", "1")]),
+        (
+            "/orders",
+            &[
+                ("order_id", "1"),
+                ("amount", "1"),
                 ("options.create_mandate", "REQUIRED"),
             ],
         ),
@@ -82,6 +107,13 @@ async fn forms_that_make_no_sense_are_refused_and_leave_nothing() {
         ("/v2/txns/unknown/capture", &[]),
         ("/mandates/unknown", &[("command", "revoke")]),
         ("/mandates/unknown", &[("command", "dance")]),
+        (
+            "/mandates/unknown",
+            &[
+                ("command", "pre_debit_notify"),
+                ("object_reference_id", "a b"),
+            ],
+        ),
     ];
     let mut page = String::new();
     for (path, fields) in rows {
@@ -102,6 +134,10 @@ async fn forms_that_make_no_sense_are_refused_and_leave_nothing() {
     /orders 400 invalid_request: return_url: is no absolute URL
     /orders 400 invalid_request: metadata: is not a JSON object
     /orders 400 invalid_request: metadata.webhook_url: the URL must name its host; an address such as 203.0.113.7 is not called
+    /orders 400 invalid_request: metadata.webhook_url: the URL must name its host; an address such as 203.0.113.7 is not called
+    /orders 400 invalid_request: metadata.webhook_url: is not text
+    /orders 400 invalid_request: metadata.webhook_url: the URL cannot be read; write it like https://shop.example.com/webhooks
+    /orders?amount=2 400 invalid_request: amount: is given twice
     /orders 400 invalid_request: the mandatory parameter 'mandate.max_amount' is missing
     /txns 404 order.not_found: there is no such order
     /orders/unknown/refunds 404 order.not_found: there is no such order
@@ -109,6 +145,7 @@ async fn forms_that_make_no_sense_are_refused_and_leave_nothing() {
     /v2/txns/unknown/capture 404 txn.not_found: there is no such transaction
     /mandates/unknown 404 mandate.not_found: there is no such mandate
     /mandates/unknown 400 invalid_request: command: 'dance' is none of check_status, revoke, pause, resume, cancel_recurring_transaction, pre_debit_notify
+    /mandates/unknown 400 invalid_request: object_reference_id: must be 1 to 64 visible ASCII characters
     ");
     assert_eq!(everything(&shop).await, before);
 }
@@ -122,6 +159,13 @@ async fn json_that_makes_no_sense_is_refused_and_leaves_nothing() {
         r#"{{"order_id":"1","amount":1,"metadata":{}1{}}}"#,
         "{\"a\":".repeat(10_000),
         "}".repeat(10_000)
+    );
+    let wide = format!(
+        r#"{{"{}":{{{}"z":1}}}}"#,
+        "k".repeat(128 << 10),
+        (0..10_000)
+            .map(|n| format!(r#""{n}":1,"#))
+            .collect::<String>()
     );
     let rows: &[(&str, &[u8])] = &[
         ("three decimals", br#"{"order_id":"1","amount":1.234}"#),
@@ -137,6 +181,12 @@ async fn json_that_makes_no_sense_is_refused_and_leaves_nothing() {
         ("not UTF-8", b"{\"order_id\":\"\xff\",\"amount\":1}"),
         ("cut short", br#"{"order_id":"1""#),
         ("a list", br#"[1]"#),
+        ("a key of 128 KiB above many", wide.as_bytes()),
+        (
+            "a URL in two places",
+            br#"{"order_id":"1","amount":1,"metadata":{"webhook_url":"https://10.0.0.1/"},
+                "metadata.webhook_url":"https://a.example.com/"}"#,
+        ),
     ];
     let mut page = String::new();
     for (what, body) in rows {
@@ -158,6 +208,8 @@ async fn json_that_makes_no_sense_is_refused_and_leaves_nothing() {
     not UTF-8: 400 invalid_json: the body is no good JSON: invalid unicode code point at line 1 column 14
     cut short: 400 invalid_json: the body is no good JSON: EOF while parsing an object at line 1 column 15
     a list: 400 invalid_json: the body must be a JSON object
+    a key of 128 KiB above many: 400 invalid_request: the name of a parameter is longer than 256 bytes
+    a URL in two places: 400 invalid_request: metadata.webhook_url: is given twice
     ");
     assert_eq!(everything(&shop).await, before);
 }
@@ -227,7 +279,7 @@ async fn what_the_state_of_a_payment_forbids() {
     }
     insta::assert_snapshot!(page, @r"
     refund before paying: 400 invalid.order.not_successful: the order was not paid, so there is nothing to refund
-    charge on a charged order: 400 invalid.order.already_successful: the order is CHARGED already, so no further transaction can be started on it
+    charge on a charged order: 400 invalid.order.already_successful: the order is CHARGED already, so it cannot be paid again
     the same id, another body: 400 duplicate.order_id: an order with this order_id exists already and was created with other values
     another amount: 400 invalid.order.amount_locked: the order's amount cannot change any more: a transaction was started on it
     above the balance: 400 invalid.amount.exceeded: only 3 of the transaction is left to refund

@@ -4,6 +4,7 @@
 //! an error about the field. `endpoints.rs` stores what comes out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use harkara_core::endpoint::{
     Endpoint, EndpointRefusal, EndpointState, OrderMode, Sealed, SuccessRule, check_headers,
@@ -17,13 +18,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::success_word;
 use crate::api::Api;
 use crate::deliver::guard;
 use crate::error::ApiError;
 use crate::vault::Context;
-
-const DEFAULT_TIMEOUT_SECONDS: u8 = 30;
 
 /// What an endpoint is, or is to be, set to. What a change does not name stays as it is.
 #[derive(Clone, Default, Deserialize)]
@@ -37,13 +35,19 @@ pub(in crate::api) struct Settings {
     events: Option<BTreeMap<EventName, Option<bool>>>,
     headers: Option<Map<String, Value>>,
     ladder: Option<Ladder>,
-    success: Option<String>,
+    success: Option<SuccessRule>,
     order: Option<OrderMode>,
     timeout_seconds: Option<u64>,
 }
 
-/// An endpoint that is set to nothing yet.
-pub(super) fn blank(merchant_id: &MerchantId, endpoint_id: String, now: Timestamp) -> Endpoint {
+/// An endpoint that is set to nothing yet. `attempt_timeout` is the server's, for those that do not
+/// say.
+pub(super) fn blank(
+    merchant_id: &MerchantId,
+    endpoint_id: String,
+    attempt_timeout: Duration,
+    now: Timestamp,
+) -> Endpoint {
     Endpoint {
         merchant_id: merchant_id.clone(),
         endpoint_id: EndpointId::new(endpoint_id),
@@ -56,7 +60,8 @@ pub(super) fn blank(merchant_id: &MerchantId, endpoint_id: String, now: Timestam
         ladder: Ladder::Day,
         success: SuccessRule::Only200,
         order: OrderMode::Hold,
-        timeout_seconds: DEFAULT_TIMEOUT_SECONDS,
+        timeout_seconds: check_timeout(attempt_timeout.as_secs())
+            .expect("the configuration takes the same numbers"),
         state: EndpointState::Active,
         created_at: now,
     }
@@ -98,9 +103,6 @@ pub(super) fn apply(
     if let Some(seconds) = settings.timeout_seconds {
         endpoint.timeout_seconds = check_timeout(seconds).map_err(refused("timeout_seconds"))?;
     }
-    if let Some(success) = settings.success {
-        endpoint.success = success_rule(&success)?;
-    }
     for (name, switch) in settings.events.unwrap_or_default() {
         match switch {
             Some(sent) => drop(endpoint.switches.insert(name, sent)),
@@ -108,6 +110,7 @@ pub(super) fn apply(
         }
     }
     endpoint.version = settings.webhook_version.unwrap_or(endpoint.version);
+    endpoint.success = settings.success.unwrap_or(endpoint.success);
     endpoint.order = settings.order.unwrap_or(endpoint.order);
     if let Some(ladder) = settings.ladder {
         endpoint.ladder = ladder;
@@ -130,16 +133,4 @@ fn header((name, value): (String, Value)) -> Result<(String, String), ApiError> 
             format!("the value of '{name}' is not text"),
         )),
     }
-}
-
-/// `only_200` or `any_2xx`.
-pub(super) fn success_rule(word: &str) -> Result<SuccessRule, ApiError> {
-    let rules = [SuccessRule::Only200, SuccessRule::Any2xx];
-    let found = rules.into_iter().find(|rule| success_word(*rule) == word);
-    found.ok_or_else(|| {
-        ApiError::field(
-            "success",
-            format!("'{word}' is neither only_200 nor any_2xx"),
-        )
-    })
 }

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use harkara_webhook::WebhookVersion;
 
-use super::settings::success_rule;
 use super::*;
+use crate::config::Config;
 use crate::testing::World;
 
 #[test]
@@ -9,6 +11,7 @@ fn an_endpoint_is_shown_with_the_reason_for_each_event_that_it_is_not_sent() {
     let mut endpoint = blank(
         &MerchantId::new("ms"),
         "ep_1".to_owned(),
+        Duration::from_secs(30),
         Timestamp::from_seconds(0),
     );
     endpoint.version = WebhookVersion::date(2016, 10, 27);
@@ -28,17 +31,6 @@ fn an_endpoint_is_shown_with_the_reason_for_each_event_that_it_is_not_sent() {
     "TXN_FAILED": "needs ≥ 2020-10-31, endpoint has 2016-10-27"
     "ORDER_CREATED": "is sent only to endpoints that ask for it, and this one does not"
     "#);
-}
-
-#[test]
-fn success_rules_have_words() {
-    assert_eq!(success_rule("any_2xx").unwrap(), SuccessRule::Any2xx);
-    assert_eq!(success_rule("only_200").unwrap(), SuccessRule::Only200);
-    let refused = success_rule("200").unwrap_err();
-    assert_eq!(
-        refused.message,
-        "success: '200' is neither only_200 nor any_2xx"
-    );
 }
 
 const NEW: &str = r#"{"url":"https://Shop.example.com/hook","username":"shop"}"#;
@@ -77,6 +69,23 @@ async fn a_password_is_shown_once_and_never_again() {
 }
 
 #[tokio::test]
+async fn what_an_endpoint_does_not_say_is_the_servers_default() {
+    let setting = (
+        "HARKARA_DELIVERY__ATTEMPT_TIMEOUT_SECONDS".to_owned(),
+        "9".to_owned(),
+    );
+    let config = Config::load(None, std::iter::once(setting)).unwrap();
+    let world = World::with(config).await;
+    let silent = world.merchant("POST /endpoints", NEW).await.json();
+    assert_eq!(silent["timeout_seconds"], 9);
+    assert_eq!(silent["success"], "only_200");
+    let says = NEW.replace('}', r#","timeout_seconds":60,"success":"any_2xx"}"#);
+    let says = world.merchant("POST /endpoints", &says).await.json();
+    assert_eq!(says["timeout_seconds"], 60);
+    assert_eq!(says["success"], "any_2xx");
+}
+
+#[tokio::test]
 async fn what_an_endpoint_may_not_be() {
     let world = World::new().await;
     let bodies = [
@@ -110,7 +119,7 @@ async fn what_an_endpoint_may_not_be() {
     400 "invalid_request": "events: read event name \"ORDER_LOST\": expected one of ORDER_SUCCEEDED, ORDER_REFUNDED, ORDER_FAILED, ORDER_REFUND_FAILED, TXN_CREATED, REFUND_MANUAL_REVIEW_NEEDED, REFUND_INITIATED, AUTO_REFUND_SUCCEEDED, AUTO_REFUND_FAILED, MANDATE_CREATED, MANDATE_ACTIVATED, MANDATE_FAILED, MANDATE_REVOKED, NOTIFICATION_FAILED, NOTIFICATION_SUCCEEDED, ORDER_AUTHORIZED, TXN_CHARGED, TXN_FAILED, ORDER_CREATED"
     400 "invalid_request": "headers: the header \"Host\" is set by the sender or frames the message; use another name"
     400 "invalid_request": "ladder: expected day, three-days, month, or a list of seconds"
-    400 "invalid_request": "success: 'any' is neither only_200 nor any_2xx"
+    400 "invalid_request": "success: unknown variant `any`, expected `only_200` or `any_2xx`"
     400 "invalid_request": "timeout_seconds: the timeout must be 1 to 60 seconds, and is 61"
     400 "invalid_request": "secret: is unknown here; expected one of url, username, password, webhook_version, events, headers, ladder, success, order, timeout_seconds"
     "#);

@@ -5,15 +5,16 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use harkara_core::delivery::{DeliveryState, ExplainInput, ExplainedAttempt, explain as facts};
+use harkara_core::endpoint::Endpoint;
 use harkara_core::id::{EndpointId, EventId};
 use harkara_core::time::Timestamp;
 use serde_json::json;
 
-use super::{evidence, find, is_real, outcome};
+use super::{evidence, history, is_real, outcome};
 use crate::api::auth::ForMerchant;
 use crate::api::{Api, json_answer};
 use crate::error::ApiError;
-use crate::store::{DeliveryView, EndpointRow, EventView};
+use crate::store::{DeliveryHistory, EventHistory, EventView};
 
 /// `GET /events/{event_id}/explain`: the facts for each delivery, and for each endpoint without one.
 pub(in crate::api) async fn explain(
@@ -22,29 +23,28 @@ pub(in crate::api) async fn explain(
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let merchant_id = &merchant.merchant_id;
-    let (event, _) = find(&api, merchant_id, &EventId::new(event_id)).await?;
-    let rows = api
-        .store
-        .deliveries_of_event(merchant_id, &event.event_id)
-        .await?;
+    let EventHistory { event, deliveries } =
+        history(&api, merchant_id, &EventId::new(event_id)).await?;
     let mut explained = Vec::new();
-    for row in &rows {
-        let Some(endpoint) = api.store.endpoint(merchant_id, &row.endpoint_id).await? else {
+    for row in &deliveries {
+        let delivery = &row.delivery;
+        let endpoint_id = &delivery.endpoint_id;
+        let Some(endpoint) = api.store.endpoint(merchant_id, endpoint_id).await? else {
             continue;
         };
-        let input = explain_input(&api, &event, row, &endpoint).await?;
+        let input = explain_input(&event, row, &endpoint.endpoint, api.clock.now())?;
         explained.push(json!({
-            "endpoint_id": row.endpoint_id,
-            "delivery_id": row.delivery_id,
-            "kind": row.kind.as_str(),
-            "notified": has_event(&rows, &row.endpoint_id),
+            "endpoint_id": endpoint_id,
+            "delivery_id": delivery.delivery_id,
+            "kind": delivery.kind.as_str(),
+            "notified": has_event(&deliveries, endpoint_id),
             "facts": facts(&input),
         }));
     }
     for endpoint in api.store.endpoints(merchant_id).await?.iter() {
-        if rows
+        if deliveries
             .iter()
-            .all(|row| row.endpoint_id != endpoint.endpoint_id)
+            .all(|row| row.delivery.endpoint_id != endpoint.endpoint_id)
         {
             explained.push(json!({
                 "endpoint_id": endpoint.endpoint_id,
@@ -60,20 +60,15 @@ pub(in crate::api) async fn explain(
     })))
 }
 
-async fn explain_input(
-    api: &Api,
+fn explain_input(
     event: &EventView,
-    row: &DeliveryView,
-    endpoint: &EndpointRow,
+    row: &DeliveryHistory,
+    endpoint: &Endpoint,
+    now: Timestamp,
 ) -> Result<ExplainInput, ApiError> {
-    let merchant_id = &endpoint.endpoint.merchant_id;
-    let waiting_on = match &row.waiting_on {
-        Some(id) => api.store.delivery(merchant_id, id).await?,
-        None => None,
-    };
-    let attempts = api.store.attempts(merchant_id, &row.delivery_id).await?;
-    let attempts = attempts.iter().map(|view| {
-        let (code, sentence) = outcome(&view.attempt, endpoint.endpoint.success);
+    let delivery = &row.delivery;
+    let attempts = row.attempts.iter().map(|view| {
+        let (code, sentence) = outcome(&view.attempt, endpoint.success);
         ExplainedAttempt {
             n: u32::try_from(view.n).unwrap_or(u32::MAX),
             at: view.attempt.started_at,
@@ -86,15 +81,15 @@ async fn explain_input(
         event_name: event.name.parse().map_err(ApiError::internal)?,
         transition: event.transition.clone(),
         created_at: event.created_at,
-        state: row.state,
-        reason: row.reason.clone(),
-        endpoint_version: endpoint.endpoint.version,
-        endpoint_state: endpoint.endpoint.state.clone(),
-        waiting_on_sequence: waiting_on.map(|other| other.sequence),
+        state: delivery.state,
+        reason: delivery.reason.clone(),
+        endpoint_version: endpoint.version,
+        endpoint_state: endpoint.state.clone(),
+        waiting_on_sequence: row.waiting_on_sequence,
         attempts: attempts.collect(),
-        due_at: row.due_at,
-        settled_at: row.settled_at,
-        now: api.clock.now(),
+        due_at: delivery.due_at,
+        settled_at: delivery.settled_at,
+        now,
     })
 }
 
@@ -108,8 +103,10 @@ fn without_delivery(event: &EventView, endpoint_created_at: Timestamp) -> String
     )
 }
 
-fn has_event(rows: &[DeliveryView], endpoint_id: &EndpointId) -> bool {
-    rows.iter().any(|row| {
-        is_real(row) && &row.endpoint_id == endpoint_id && row.state == DeliveryState::Delivered
+fn has_event(rows: &[DeliveryHistory], endpoint_id: &EndpointId) -> bool {
+    rows.iter().map(|row| &row.delivery).any(|delivery| {
+        is_real(delivery)
+            && &delivery.endpoint_id == endpoint_id
+            && delivery.state == DeliveryState::Delivered
     })
 }

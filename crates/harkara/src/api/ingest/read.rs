@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::endpoints::url_refused;
+use crate::api::input::is_visible;
 use crate::api::{Api, body};
 use crate::deliver::guard;
 use crate::error::ApiError;
@@ -68,11 +69,6 @@ pub(super) struct Incoming {
     /// Absent when the caller gave neither an id nor a key.
     pub(super) key: Option<String>,
     pub(super) request_hash: String,
-}
-
-/// Whether text can stand in a header: visible ASCII, and not too much of it.
-pub(super) fn is_visible(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads and checks everything that needs no look into the store.

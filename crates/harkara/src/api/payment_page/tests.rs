@@ -91,3 +91,16 @@ fn money_has_two_decimals() {
     let written = [0, 5, 100, 12_345].map(|minor| money(Amount::from_minor(minor)));
     assert_eq!(written, ["0.00", "0.05", "1.00", "123.45"]);
 }
+
+#[tokio::test]
+async fn nothing_is_read_from_who_holds_no_link() {
+    let world = World::new().await;
+    let long = "k".repeat(128 << 10);
+    let path = order(&world, "").await;
+    let posted = world.browser(&format!("POST {path}"), &long).await;
+    assert_eq!(posted.status, 400, "{}", posted.text);
+    let larger_than_any_body = "k".repeat(1 << 20);
+    let missing = "POST /merchant/pay/ordeh_0";
+    let posted = world.browser(missing, &larger_than_any_body).await;
+    assert_eq!(posted.status, 404, "the order is looked for first");
+}

@@ -1,7 +1,8 @@
 //! Writes of orders, mandates, notifications and snapshots of foreign ledgers, each with its guard.
 //!
-//! Two guards exist: the version, and the origin (what was decided here and what a foreign ledger
-//! says never overwrite each other). `commit` calls this, within its unit.
+//! Three guards exist: the version, the origin (what was decided here and what a foreign ledger says
+//! never overwrite each other), and the names of transactions and refunds, each one order's alone.
+//! `commit` calls this, within its unit.
 
 use harkara_core::id::MerchantId;
 use rusqlite::params;
@@ -41,9 +42,11 @@ const UPDATE_ORDER: &str = "
         customer_id = ?8, updated_at = ?9
     where merchant_id = ?1 and order_key = ?2 and version = ?4 - 1 and origin = 'own'";
 
+/// Changes no row when the name belongs to another order.
 const INSERT_REF: &str = "
     insert into order_refs (merchant_id, kind, value, order_key) values (?1, ?2, ?3, ?4)
-    on conflict (merchant_id, kind, value) do nothing";
+    on conflict (merchant_id, kind, value) do update set order_key = excluded.order_key
+    where order_refs.order_key = excluded.order_key";
 
 fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbError> {
     let merchant = merchant_id.as_str();
@@ -82,7 +85,13 @@ fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbEr
     };
     guarded(changed, format_args!("order {}", row.order_id), row.version)?;
     for (kind, value) in &row.refs {
-        pen.execute(INSERT_REF, params![merchant, kind.word(), value, key])?;
+        let given = pen.execute(INSERT_REF, params![merchant, kind.word(), value, key])?;
+        if given == 0 {
+            return Err(DbError::stale(format!(
+                "{kind:?} {value} belongs to another order than {}",
+                row.order_id
+            )));
+        }
     }
     Ok(())
 }

@@ -1,18 +1,22 @@
 //! A small pool of read-only connections, used from the runtime's blocking threads.
 //!
-//! Each read sees one moment of the store, however many statements it takes. Views call this; the
-//! writer never does.
+//! Each read sees one moment of the store, however many statements it takes. Reads that may take
+//! long have a smaller share, so that no number of lists keeps a sweep, an endpoint or a key
+//! waiting. Views call this; the writer never does.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::open_reader;
 use crate::store::error::DbError;
 
 const READERS: usize = 4;
+
+/// How many of them long reads may have at once.
+const LONG_READERS: usize = 2;
 
 /// Clones share the connections, which are opened as they are needed.
 #[derive(Clone)]
@@ -20,6 +24,7 @@ pub(in crate::store) struct Readers {
     folder: Arc<PathBuf>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 impl Readers {
@@ -28,6 +33,7 @@ impl Readers {
             folder: Arc::new(folder.to_owned()),
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(READERS)),
+            long: Arc::new(Semaphore::new(LONG_READERS)),
         }
     }
 
@@ -36,12 +42,28 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        let permit = self.permits.clone().acquire_owned().await;
-        let permit = permit.expect("the permits are never closed");
+        self.run(query, None).await
+    }
+
+    /// Runs a query whose cost grows with what is stored: lists, counts, the feed.
+    pub(in crate::store) async fn read_long<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let share = permit(&self.long).await;
+        self.run(query, Some(share)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        share: Option<OwnedSemaphorePermit>,
+    ) -> Result<T, DbError> {
+        let permit = permit(&self.permits).await;
         let readers = self.clone();
         let run = move || {
-            // Taken until the connection is back.
-            let _permit = permit;
+            // Taken until the connection is back, even if the caller has gone.
+            let _permits = (permit, share);
             let idle = readers.lock().pop();
             let mut conn = idle.map_or_else(|| open_reader(&readers.folder), Ok)?;
             let result = snapshot(&mut conn, query);
@@ -60,6 +82,11 @@ impl Readers {
     }
 }
 
+async fn permit(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let permit = of.clone().acquire_owned().await;
+    permit.expect("the permits are never closed")
+}
+
 fn snapshot<T>(
     conn: &mut Connection,
     query: impl FnOnce(&Connection) -> Result<T, DbError>,
@@ -68,4 +95,36 @@ fn snapshot<T>(
     let result = query(&transaction)?;
     transaction.finish()?;
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn lists_that_do_not_end_leave_readers_for_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let readers = Readers::new(folder.path());
+        let (mut gates, mut lists) = (Vec::new(), Vec::new());
+        for _ in 0..2 * READERS {
+            let (gate, opened) = mpsc::channel::<()>();
+            gates.push(gate);
+            let readers = readers.clone();
+            lists.push(tokio::spawn(async move {
+                let list = move |_: &Connection| Ok(opened.recv().is_err());
+                readers.read_long(list).await
+            }));
+        }
+        tokio::task::yield_now().await;
+        assert!(readers.read(|_| Ok(true)).await.unwrap());
+        drop(gates);
+        for list in lists {
+            assert!(list.await.unwrap().unwrap());
+        }
+        store.close().await;
+    }
 }

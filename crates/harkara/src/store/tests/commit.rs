@@ -84,6 +84,27 @@ async fn guards_as_a_table() {
     check("order v2 in other case", order_at("a-1", 2)).await;
     check("order v2 again", order_at("A-1", 2)).await;
     check("order v4 on v2", order_at("A-1", 4)).await;
+    let named = |id: &str, version, kind, name: &str| {
+        let refs = vec![(kind, name.to_owned())];
+        let row = order(id, version);
+        writes(vec![Write::Order(OrderRow { refs, ..row })])
+    };
+    let refund = RefKind::Refund;
+    check("order v3 with a refund", named("A-1", 3, refund, "r-1")).await;
+    check("order v4 with it again", named("a-1", 4, refund, "r-1")).await;
+    check(
+        "other order with that refund",
+        named("B-1", 1, refund, "r-1"),
+    )
+    .await;
+    check("other order with another", named("B-1", 1, refund, "r-2")).await;
+    check("its v2 with the first", named("B-1", 2, refund, "r-1")).await;
+    let uuid = RefKind::TxnUuid;
+    check(
+        "its v2 with a txn of that name",
+        named("B-1", 2, uuid, "r-1"),
+    )
+    .await;
     let shot = |kind, id: &str| writes(vec![snapshot(kind, id, "{}")]);
     check("snapshot of an own order", shot(SnapshotKind::Order, "a-1")).await;
     check(
@@ -133,6 +154,12 @@ async fn guards_as_a_table() {
     order v2 in other case               ok
     order v2 again                       Stale
     order v4 on v2                       Stale
+    order v3 with a refund               ok
+    order v4 with it again               ok
+    other order with that refund         Stale
+    other order with another             ok
+    its v2 with the first                Stale
+    its v2 with a txn of that name       ok
     snapshot of an own order             Stale
     snapshot of a foreign order          ok
     snapshot of it again                 ok
@@ -257,17 +284,13 @@ async fn the_feed_is_in_commit_order_under_eight_writers() {
             "a later commit of one writer has a later place"
         );
     }
-    let feed = world
-        .store
-        .events_after(&ms(), 0, &EventFilter::default(), 1000)
-        .await
-        .unwrap();
-    let positions: Vec<i64> = feed.iter().map(|e| e.position).collect();
+    let feed = world.store.feed(&ms(), everything()).await.unwrap().events;
+    let positions: Vec<i64> = feed.iter().map(|(e, _)| e.position).collect();
     assert_eq!(positions, (1..=200).collect::<Vec<i64>>());
     let sequences: Vec<i64> = feed
         .iter()
-        .filter(|e| e.subject == "order/o-7")
-        .map(|e| e.sequence)
+        .filter(|(e, _)| e.subject == "order/o-7")
+        .map(|(e, _)| e.sequence)
         .collect();
     assert_eq!(sequences, (1..=8).collect::<Vec<i64>>());
 }
@@ -378,10 +401,6 @@ async fn after_a_lost_flush_nothing_is_accepted_and_nothing_is_tried_again() {
     );
     world.store.failed().await;
     let world = world.reopen().await;
-    let feed = world
-        .store
-        .events_after(&ms(), 0, &EventFilter::default(), 10)
-        .await
-        .unwrap();
-    assert_eq!(feed, []);
+    let feed = world.store.feed(&ms(), everything()).await.unwrap();
+    assert_eq!(feed.events, []);
 }

@@ -53,14 +53,10 @@ fn mode(word: &str) -> OrderMode {
 }
 
 async fn line(world: &World) -> String {
-    let subject = Subject::Order(OrderId::new("o-1"));
+    let mut ask = everything();
+    ask.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
     let mut line = Vec::new();
-    for event in world
-        .store
-        .events_of_subject(&ms(), &subject)
-        .await
-        .unwrap()
-    {
+    for (event, _) in world.store.feed(&ms(), ask).await.unwrap().events {
         for d in world
             .store
             .deliveries_of_event(&ms(), &event.event_id)

@@ -185,6 +185,14 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
     }
 }
 
+/// The feed from its beginning.
+fn everything() -> FeedAsk {
+    FeedAsk {
+        limit: 1000,
+        ..FeedAsk::default()
+    }
+}
+
 fn names(claimed: &[Claimed]) -> String {
     let names: Vec<&str> = claimed.iter().map(|c| c.delivery_id.as_str()).collect();
     names.join(" ")

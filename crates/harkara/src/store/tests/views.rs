@@ -211,18 +211,20 @@ async fn notified_means_that_nobody_lacks_it() {
     a test reaches the second    false
     a replay reaches the second  true
     ");
-    let unnotified = EventFilter {
-        notified: Some(false),
-        ..EventFilter::default()
-    };
-    assert!(
-        world
-            .store
-            .events_after(&ms(), 0, &unnotified, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    let mut unnotified = everything();
+    unnotified.filter.notified = Some(false);
+    let feed = world.store.feed(&ms(), unnotified).await.unwrap();
+    assert_eq!(feed.events, []);
+}
+
+/// The names of a page's events, and where the next one begins.
+fn shown(page: &FeedPage) -> String {
+    let names: Vec<&str> = page
+        .events
+        .iter()
+        .map(|(event, _)| event.event_id.as_str().trim_start_matches("evt_"))
+        .collect();
+    format!("[{}] then after {}", names.join(" "), page.next)
 }
 
 #[tokio::test]
@@ -231,45 +233,114 @@ async fn the_feed_goes_on_after_a_position() {
     for (name, order) in [("a", "o-1"), ("b", "o-2"), ("c", "o-1")] {
         world.born(name, order, None).await;
     }
-    let ids = async |position, filter: EventFilter, limit| {
-        let feed = world
-            .store
-            .events_after(&ms(), position, &filter, limit)
-            .await
-            .unwrap();
-        feed.iter()
-            .map(|e| e.event_id.to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
+    let mut report = String::new();
+    let mut check = async |what: &str, ask: FeedAsk| {
+        let page = world.store.feed(&ms(), ask).await.unwrap();
+        report.push_str(&format!("{what:<18} {}\n", shown(&page)));
     };
-    assert_eq!(ids(0, EventFilter::default(), 2).await, "evt_a evt_b");
-    assert_eq!(ids(2, EventFilter::default(), 2).await, "evt_c");
-    let subject = Some(Subject::Order(OrderId::new("O-1")));
+    let (mut two, mut rest) = (everything(), everything());
+    (two.limit, rest.after) = (2, 2);
+    check("two", two).await;
+    check("the rest", rest.clone()).await;
+    rest.after = 3;
+    check("the end", rest).await;
+    let mut of_order = everything();
+    of_order.filter.subject = Some(Subject::Order(OrderId::new("O-1")));
+    check("of an order", of_order).await;
+    let mut of_name = everything();
+    of_name.filter.name = Some("ORDER_FAILED".to_owned());
+    check("of a name", of_name).await;
+    insta::assert_snapshot!(report, @r"
+    two                [a b] then after 2
+    the rest           [c] then after 3
+    the end            [] then after 3
+    of an order        [a c] then after 3
+    of a name          [] then after 0
+    ");
+}
+
+/// A page costs no more than it may, and the next one goes on where it ended.
+#[tokio::test]
+async fn the_feed_gives_a_bounded_page_at_a_time() {
+    let world = World::new().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        world.born(name, name, None).await;
+    }
+    let pages = async |mut ask: FeedAsk, rows, body_bytes| {
+        let mut report = String::new();
+        loop {
+            let after = ask.after;
+            let bounds = Bounds { rows, body_bytes };
+            let page = world.store.feed_within(&ms(), ask.clone(), bounds).await;
+            let page = page.unwrap();
+            ask.after = page.next;
+            report.push_str(&format!("{}\n", shown(&page)));
+            if page.next == after {
+                return report;
+            }
+        }
+    };
+    let mut none = everything();
+    none.filter.name = Some("ORDER_FAILED".to_owned());
+    insta::assert_snapshot!(pages(none, 2, 0).await, @r"
+    [] then after 2
+    [] then after 4
+    [] then after 4
+    ");
+    let mut all = everything();
+    all.filter.notified = Some(false);
+    insta::assert_snapshot!(pages(all, 2, 0).await, @r"
+    [a b] then after 2
+    [c d] then after 4
+    [e] then after 5
+    [] then after 5
+    ");
+    let mut bodies = everything();
+    bodies.bodies = true;
+    let size = "body of a".len();
+    insta::assert_snapshot!(pages(bodies.clone(), 2, 2 * size).await, @r"
+    [a b] then after 2
+    [c d] then after 4
+    [e] then after 5
+    [] then after 5
+    ");
+    let nothing = Bounds {
+        rows: 2,
+        body_bytes: 0,
+    };
+    let first = world.store.feed_within(&ms(), bodies, nothing).await;
     assert_eq!(
-        ids(
-            0,
-            EventFilter {
-                subject,
-                ..EventFilter::default()
-            },
-            9
-        )
-        .await,
-        "evt_a evt_c"
+        first.unwrap().events[0].1.as_deref(),
+        Some(&b"body of a"[..]),
+        "the first is given however large it is"
     );
-    let name = Some("ORDER_FAILED".to_owned());
-    assert_eq!(
-        ids(
-            0,
-            EventFilter {
-                name,
-                ..EventFilter::default()
-            },
-            9
-        )
-        .await,
-        ""
-    );
+}
+
+/// A page that had to be sorted would read all that follow it, bodies included.
+#[tokio::test]
+async fn a_page_of_the_feed_is_found_in_order() {
+    let world = World::new().await;
+    let mut asks = vec![everything()];
+    let mut of_order = everything();
+    of_order.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
+    asks.push(of_order);
+    for mut ask in asks {
+        ask.bodies = true;
+        ask.filter.notified = Some(false);
+        let plan = world.store.read(move |conn| {
+            let mut statement = conn.prepare(&format!("explain query plan {}", page_sql(&ask)))?;
+            let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+            let steps =
+                statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
+            Ok(steps.collect::<Result<Vec<String>, _>>()?)
+        });
+        let plan = plan.await.unwrap();
+        assert!(plan[0].starts_with("SEARCH e USING"), "{plan:?}");
+        assert!(
+            plan.iter().all(|step| !step.contains("ORDER BY")),
+            "{plan:?}"
+        );
+    }
 }
 
 #[tokio::test]

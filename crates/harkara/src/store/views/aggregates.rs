@@ -139,7 +139,7 @@ impl Store {
         filter: &OrderFilter,
     ) -> Result<OrderPage, DbError> {
         let (merchant_id, filter) = (merchant_id.clone(), filter.clone());
-        self.read(move |conn| {
+        self.read_long(move |conn| {
             let wanted = wanted_orders(filter.notified);
             let (after, before) = (micros(filter.created_after), micros(filter.created_before));
             let merchant = merchant_id.as_str();
@@ -195,7 +195,7 @@ impl Store {
             select * from mandates where merchant_id = ?1 and customer_id = ?2
             order by created_at desc, mandate_id";
         let (merchant_id, customer_id) = (merchant_id.clone(), customer_id.to_owned());
-        self.read(move |conn| {
+        self.read_long(move |conn| {
             rows(
                 conn,
                 sql,

@@ -1,12 +1,12 @@
 //! Deliveries and their attempts, answers to repeated requests, and how much is left to do.
 //!
-//! These rows are what `explain`, the dashboard and the health page are made of.
+//! These rows are what `explain` and the health page are made of.
 
 use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
 use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{first, rows};
 use crate::store::Store;
@@ -70,20 +70,9 @@ impl Store {
         merchant_id: &MerchantId,
         event_id: &EventId,
     ) -> Result<Vec<DeliveryView>, DbError> {
-        let sql = format!(
-            "{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.event_id = ?2
-            order by d.created_at, d.delivery_id"
-        );
         let (merchant_id, event_id) = (merchant_id.clone(), event_id.clone());
-        self.read(move |conn| {
-            rows(
-                conn,
-                &sql,
-                params![merchant_id.as_str(), event_id.as_str()],
-                read_delivery,
-            )
-        })
-        .await
+        self.read(move |conn| deliveries_of(conn, &merchant_id, &event_id))
+            .await
     }
 
     /// One delivery, whatever its state.
@@ -92,17 +81,9 @@ impl Store {
         merchant_id: &MerchantId,
         delivery_id: &DeliveryId,
     ) -> Result<Option<DeliveryView>, DbError> {
-        let sql = format!("{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.delivery_id = ?2");
         let (merchant_id, delivery_id) = (merchant_id.clone(), delivery_id.clone());
-        self.read(move |conn| {
-            first(
-                conn,
-                &sql,
-                params![merchant_id.as_str(), delivery_id.as_str()],
-                read_delivery,
-            )
-        })
-        .await
+        self.read(move |conn| delivery_of(conn, &merchant_id, &delivery_id))
+            .await
     }
 
     /// The calls made for a delivery, in the order in which they were recorded.
@@ -111,19 +92,9 @@ impl Store {
         merchant_id: &MerchantId,
         delivery_id: &DeliveryId,
     ) -> Result<Vec<AttemptView>, DbError> {
-        let sql = "
-            select n, started_at, duration_us, status, failure, doc, verdict, retry_at, late
-            from attempts where merchant_id = ?1 and delivery_id = ?2 order by n";
         let (merchant_id, delivery_id) = (merchant_id.clone(), delivery_id.clone());
-        self.read(move |conn| {
-            rows(
-                conn,
-                sql,
-                params![merchant_id.as_str(), delivery_id.as_str()],
-                read_attempt,
-            )
-        })
-        .await
+        self.read(move |conn| attempts_of(conn, &merchant_id, &delivery_id))
+            .await
     }
 
     /// What was answered to a request with this key.
@@ -161,7 +132,7 @@ impl Store {
             from deliveries where state = 'pending' {of_merchant}"
         );
         let merchant = merchant_id.map_or(String::new(), |id| id.as_str().to_owned());
-        self.read(move |conn| {
+        self.read_long(move |conn| {
             let counts = first(conn, &sql, [merchant], |row| {
                 Ok(Counts {
                     pending: row.get("pending")?,
@@ -173,6 +144,41 @@ impl Store {
         })
         .await
     }
+}
+
+pub(super) fn deliveries_of(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+) -> Result<Vec<DeliveryView>, DbError> {
+    let sql = format!(
+        "{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.event_id = ?2
+        order by d.created_at, d.delivery_id"
+    );
+    let wanted = params![merchant_id.as_str(), event_id.as_str()];
+    rows(conn, &sql, wanted, read_delivery)
+}
+
+pub(super) fn delivery_of(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    delivery_id: &DeliveryId,
+) -> Result<Option<DeliveryView>, DbError> {
+    let sql = format!("{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.delivery_id = ?2");
+    let wanted = params![merchant_id.as_str(), delivery_id.as_str()];
+    first(conn, &sql, wanted, read_delivery)
+}
+
+pub(super) fn attempts_of(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    delivery_id: &DeliveryId,
+) -> Result<Vec<AttemptView>, DbError> {
+    let sql = "
+        select n, started_at, duration_us, status, failure, doc, verdict, retry_at, late
+        from attempts where merchant_id = ?1 and delivery_id = ?2 order by n";
+    let wanted = params![merchant_id.as_str(), delivery_id.as_str()];
+    rows(conn, sql, wanted, read_attempt)
 }
 
 fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {

@@ -1,4 +1,4 @@
-//! Events: one with its body, the feed, and the history of a subject.
+//! Events: one with its body, and the feed.
 //!
 //! Whether an event is notified is worked out here. An endpoint *has* an event once any delivery of
 //! it there is delivered, replays included and tests not. An event is notified when some endpoint
@@ -8,9 +8,9 @@
 use bytes::Bytes;
 use harkara_core::id::{EventId, MerchantId, Subject};
 use harkara_core::time::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
-use super::{count, first, rows};
+use super::{count, first};
 use crate::store::Store;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
@@ -37,6 +37,59 @@ pub struct EventFilter {
     pub subject: Option<Subject>,
     pub notified: Option<bool>,
 }
+
+impl EventFilter {
+    /// Whether events have to be looked at one by one to be passed over.
+    fn passes_over(&self) -> bool {
+        self.name.is_some() || self.notified.is_some()
+    }
+}
+
+/// What is asked of the feed.
+#[derive(Clone, Debug, Default)]
+pub struct FeedAsk {
+    /// The position to go on after; 0 is the beginning.
+    pub after: i64,
+    pub filter: EventFilter,
+    pub limit: usize,
+    /// Whether the events come with their bodies.
+    pub bodies: bool,
+}
+
+/// A page of the feed. It may have fewer events than were asked for although more follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedPage {
+    pub events: Vec<(EventView, Option<Bytes>)>,
+    /// The position that was read up to: what to ask for next.
+    pub next: i64,
+}
+
+impl FeedPage {
+    fn up_to_last(events: Vec<(EventView, Option<Bytes>)>, after: i64) -> Self {
+        let next = events.last().map_or(after, |(event, _)| event.position);
+        Self { events, next }
+    }
+}
+
+/// What one page may cost, however many events there are and whatever is asked of them.
+pub(in crate::store) struct Bounds {
+    /// Events that are looked at.
+    pub(in crate::store) rows: usize,
+    /// Bodies that are given, unless the first alone is larger.
+    pub(in crate::store) body_bytes: usize,
+}
+
+impl Bounds {
+    const USUAL: Self = Self {
+        rows: 10_000,
+        body_bytes: 4 << 20,
+    };
+}
+
+/// A left join, so that the planner goes from events to bodies: the other way it would read, and
+/// sort, all of them for one page.
+const BODIES: &str =
+    "left join event_bodies b on b.merchant_id = e.merchant_id and b.position = e.position";
 
 /// Some endpoint that event `e` was meant for does not have it.
 pub(super) const OWED: &str = "
@@ -70,9 +123,7 @@ impl Store {
         event_id: &EventId,
     ) -> Result<Option<(EventView, Bytes)>, DbError> {
         let sql = format!(
-            "{}, b.body from events e
-            join event_bodies b on b.merchant_id = e.merchant_id and b.position = e.position
-            where e.merchant_id = ?1 and e.event_id = ?2",
+            "{}, b.body from events e {BODIES} where e.merchant_id = ?1 and e.event_id = ?2",
             select_events()
         );
         let (merchant_id, event_id) = (merchant_id.clone(), event_id.clone());
@@ -81,12 +132,7 @@ impl Store {
                 conn,
                 &sql,
                 params![merchant_id.as_str(), event_id.as_str()],
-                |row| {
-                    Ok((
-                        read_event(row)?,
-                        Bytes::from(row.get::<_, Vec<u8>>("body")?),
-                    ))
-                },
+                |row| Ok((read_event(row)?, read_body(row)?)),
             )
         })
         .await
@@ -94,64 +140,124 @@ impl Store {
 
     /// A merchant's events after a position, in commit order: the feed. Nothing is ever inserted
     /// at or before a position that was once seen.
-    pub async fn events_after(
-        &self,
-        merchant_id: &MerchantId,
-        position: i64,
-        filter: &EventFilter,
-        limit: usize,
-    ) -> Result<Vec<EventView>, DbError> {
-        let notified = match filter.notified {
-            Some(true) => format!(" and {}", notified()),
-            Some(false) => format!(" and not {}", notified()),
-            None => String::new(),
-        };
-        // Spelled out, so that the index of subjects can be used.
-        let subject = match filter.subject {
-            Some(_) => "e.subject = ?4",
-            None => "?4 is null",
-        };
-        let sql = format!(
-            "{} from events e
-            where e.merchant_id = ?1 and e.position > ?2
-              and (?3 is null or e.name = ?3) and {subject}{notified}
-            order by e.position limit ?5",
-            select_events()
-        );
-        let merchant_id = merchant_id.clone();
-        let (name, subject) = (
-            filter.name.clone(),
-            filter.subject.as_ref().map(Subject::key),
-        );
-        self.read(move |conn| {
-            let wanted = params![merchant_id.as_str(), position, name, subject, count(limit)];
-            rows(conn, &sql, wanted, read_event)
-        })
-        .await
+    pub async fn feed(&self, merchant_id: &MerchantId, ask: FeedAsk) -> Result<FeedPage, DbError> {
+        self.feed_within(merchant_id, ask, Bounds::USUAL).await
     }
 
-    /// All that was said about an order or a mandate, in order.
-    pub async fn events_of_subject(
+    pub(in crate::store) async fn feed_within(
         &self,
         merchant_id: &MerchantId,
-        subject: &Subject,
-    ) -> Result<Vec<EventView>, DbError> {
-        let sql = format!(
-            "{} from events e
-            where e.merchant_id = ?1 and e.subject = ?2 order by e.sequence",
-            select_events()
-        );
-        let (merchant_id, subject) = (merchant_id.clone(), subject.key());
-        self.read(move |conn| {
-            rows(
-                conn,
-                &sql,
-                params![merchant_id.as_str(), subject],
-                read_event,
-            )
-        })
-        .await
+        ask: FeedAsk,
+        bounds: Bounds,
+    ) -> Result<FeedPage, DbError> {
+        let merchant_id = merchant_id.clone();
+        self.read_long(move |conn| feed(conn, &merchant_id, &ask, &bounds))
+            .await
     }
+}
+
+fn feed(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    ask: &FeedAsk,
+    bounds: &Bounds,
+) -> Result<FeedPage, DbError> {
+    let filter = &ask.filter;
+    let subject = filter.subject.as_ref().map(Subject::key);
+    let end = match filter.passes_over() {
+        true => {
+            let last = count(bounds.rows.saturating_sub(1));
+            let wanted = params![merchant_id.as_str(), ask.after, subject, last];
+            first(conn, &window_sql(filter), wanted, |row| row.get(0))?
+        }
+        false => None,
+    };
+    let wanted = params![
+        merchant_id.as_str(),
+        ask.after,
+        subject,
+        end.unwrap_or(i64::MAX),
+        filter.name,
+        count(ask.limit)
+    ];
+    let mut statement = conn.prepare_cached(&page_sql(ask))?;
+    let mut found = statement.query(wanted)?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        let body = match ask.bodies {
+            true => Some(read_body(row)?),
+            false => None,
+        };
+        bytes += body.as_ref().map_or(0, Bytes::len);
+        if bytes > bounds.body_bytes && !events.is_empty() {
+            return Ok(FeedPage::up_to_last(events, ask.after));
+        }
+        events.push((read_event(row)?, body));
+    }
+    if events.len() < ask.limit
+        && let Some(next) = end
+    {
+        return Ok(FeedPage { events, next });
+    }
+    Ok(FeedPage::up_to_last(events, ask.after))
+}
+
+/// Which events a filter is about, before they are looked at, and in which order they are found. The
+/// events of a subject have the same order by sequence, in which its index has them.
+fn range(filter: &EventFilter) -> (&'static str, &'static str) {
+    match filter.subject {
+        Some(_) => (
+            "e.merchant_id = ?1 and e.position > ?2 and e.subject = ?3",
+            "e.sequence",
+        ),
+        None => (
+            "e.merchant_id = ?1 and e.position > ?2 and ?3 is null",
+            "e.position",
+        ),
+    }
+}
+
+/// The last position that a page may look at, if more follow.
+fn window_sql(filter: &EventFilter) -> String {
+    let (range, order) = range(filter);
+    format!("select e.position from events e where {range} order by {order} limit 1 offset ?4")
+}
+
+pub(in crate::store) fn page_sql(ask: &FeedAsk) -> String {
+    let (range, order) = range(&ask.filter);
+    let notified = match ask.filter.notified {
+        Some(true) => format!(" and {}", notified()),
+        Some(false) => format!(" and not {}", notified()),
+        None => String::new(),
+    };
+    let (body, bodies) = match ask.bodies {
+        true => (", b.body", BODIES),
+        false => ("", ""),
+    };
+    format!(
+        "{}{body} from events e {bodies}
+        where {range} and e.position <= ?4 and (?5 is null or e.name = ?5){notified}
+        order by {order} limit ?6",
+        select_events()
+    )
+}
+
+/// One event without its body.
+pub(super) fn event_of(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+) -> Result<Option<EventView>, DbError> {
+    let sql = format!(
+        "{} from events e where e.merchant_id = ?1 and e.event_id = ?2",
+        select_events()
+    );
+    let wanted = params![merchant_id.as_str(), event_id.as_str()];
+    first(conn, &sql, wanted, read_event)
+}
+
+fn read_body(row: &Row<'_>) -> rusqlite::Result<Bytes> {
+    row.get::<_, Vec<u8>>("body").map(Bytes::from)
 }
 
 fn read_event(row: &Row<'_>) -> rusqlite::Result<EventView> {

@@ -1,4 +1,4 @@
-//! What is shown: single rows, lists and pages for the API, the dashboard and the command line.
+//! What is shown: single rows, lists and pages for the API and the command line.
 //!
 //! Reads only, each from one moment of the store; what is derived (`notified`, counts) is worked out
 //! here by query and stored nowhere. Nothing on the way of an attempt calls these.
@@ -6,14 +6,30 @@
 mod aggregates;
 mod deliveries;
 mod events;
+mod history;
 
 pub use aggregates::{MandateView, NotificationView, OrderFilter, OrderPage, OrderView};
 pub use deliveries::{AttemptView, Counts, DeliveryView};
-pub use events::{EventFilter, EventView};
+#[cfg(test)]
+pub(in crate::store) use events::{Bounds, page_sql};
+pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
+pub use history::{DeliveryHistory, EventHistory};
 
 use rusqlite::{Connection, Params, Row};
 
+use super::Store;
 use super::error::DbError;
+
+impl Store {
+    /// A read that may take long. It waits for its turn among those of its kind, so that lists can
+    /// never keep the way of an attempt waiting.
+    async fn read_long<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        self.shared.readers.read_long(query).await
+    }
+}
 
 /// All rows of a query.
 fn rows<T>(

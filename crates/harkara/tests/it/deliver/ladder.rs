@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harkara_core::endpoint::SuccessRule;
+use harkara_core::endpoint::{Sealed, SuccessRule};
 use harkara_core::retry::Ladder;
 use harkara_webhook::EventName;
 
@@ -200,4 +200,40 @@ async fn a_clock_that_jumps_cuts_no_ladder_short() {
             "jump of {jump_hours} h:\n{page}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_410_at_an_orders_own_url_pauses_nobody() {
+    let mut world = World::new();
+    world.endpoint("ep_1", |_| {}).await;
+    world.url_override = Some("https://own.merchant.example/".to_owned());
+    let gone = world
+        .event("1", EventName::OrderSucceeded, "410, 200")
+        .await;
+    world.run(FOR_EVER).await;
+    insta::assert_snapshot!(world.timeline(&gone).await, @r"
+    +0s        attempt 1  410                  retry in 1m
+    +1m        attempt 2  200                  delivered
+    notified = true
+    ");
+}
+
+/// The ladder goes on, so that the merchant is told once the secret is set anew.
+#[tokio::test]
+async fn a_password_that_does_not_open_is_a_failed_attempt() {
+    let mut world = World::new();
+    world
+        .endpoint("ep_1", |endpoint| {
+            endpoint.password = Sealed("v1.unknown.AAAA".to_owned());
+            endpoint.ladder = Ladder::custom(vec![10]).unwrap();
+        })
+        .await;
+    let event = world.event("1", EventName::OrderSucceeded, "").await;
+    world.run(FOR_EVER).await;
+    insta::assert_snapshot!(world.timeline(&event).await, @r"
+    +0s        attempt 1  INTERNAL             retry in 10s
+    +10s       attempt 2  INTERNAL             exhausted
+    exhausted, notified = false
+    ");
+    assert!(world.sent().is_empty());
 }

@@ -3,4 +3,5 @@
 
 mod ladder;
 mod order;
+mod panics;
 mod world;

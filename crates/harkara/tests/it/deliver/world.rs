@@ -43,15 +43,25 @@ impl Transport for Scripted {
         });
         drop(scripts);
         self.sent.lock().unwrap().push(request);
-        Box::pin(async move {
-            Answer {
-                outcome,
-                timings: Timings::default(),
-                body: Bytes::new(),
-                headers: Vec::new(),
-            }
-        })
+        Box::pin(async move { answer(outcome) })
     }
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    Answer {
+        outcome,
+        timings: Timings::default(),
+        body: Bytes::new(),
+        headers: Vec::new(),
+    }
+}
+
+/// A receiver's best answer.
+pub fn answer_200() -> Answer {
+    answer(Outcome::Answered {
+        status: 200,
+        retry_after: None,
+    })
 }
 
 pub fn header(request: &Request, name: &str) -> String {
@@ -63,6 +73,8 @@ pub struct World {
     pub store: Store,
     pub clock: Clock,
     pub merchant_id: MerchantId,
+    /// Where the webhooks of the orders to come go instead.
+    pub url_override: Option<String>,
     dispatcher: Dispatcher,
     attempter: Attempter,
     receiver: Arc<Scripted>,
@@ -83,7 +95,6 @@ impl World {
             vault: vault.clone(),
             transport: receiver.clone(),
             clock: clock.clone(),
-            timeout: Duration::from_secs(30),
         };
         let limits = Limits {
             permits: 100,
@@ -99,6 +110,7 @@ impl World {
             store,
             clock,
             merchant_id,
+            url_override: None,
             dispatcher,
             attempter,
             receiver,
@@ -157,7 +169,7 @@ impl World {
             body: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
         };
         let endpoints = self.store.endpoints(&self.merchant_id).await.unwrap();
-        let deliveries = delivery::plan(&event, &endpoints, None);
+        let deliveries = delivery::plan(&event, &endpoints, self.url_override.as_deref());
         let mut commit = Commit::new(self.merchant_id.clone(), self.clock.now());
         commit.events.push(NewEvent { event, deliveries });
         self.store.commit(commit).await.unwrap();
@@ -229,6 +241,11 @@ impl World {
                 None
             }
         }
+    }
+
+    /// What endpoints' passwords are sealed with here.
+    pub fn vault(&self) -> Arc<Vault> {
+        self.vault.clone()
     }
 
     /// The requests so far.
