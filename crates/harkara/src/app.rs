@@ -1,8 +1,7 @@
 //! The parts put together: builds them from the configuration, owns their tasks and the shutdown.
 //!
 //! The command line, the demo and the tests start servers with it. The order of stopping is the
-//! promise: first no new requests, then no new attempts, then what is in flight ends, then the
-//! store closes.
+//! promise: no new requests and no new attempts, then what is in flight ends, then the store closes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +13,7 @@ use anyhow::Context as _;
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::{Merchant, Settings};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::serve::{Bounds, serve};
@@ -37,9 +36,11 @@ use crate::vault::Vault;
 /// The longest that any endpoint may give an attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(60);
 
-/// What is left of a lease beyond the longest attempt, for waiting in memory and for the settle.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
+/// What an attempt's settle may take.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long a claim lasts: an attempt, its settle, and as much again for waiting in memory.
+const LEASE: Duration = Duration::from_secs(120);
 
 /// A running server.
 pub struct App {
@@ -56,6 +57,8 @@ pub struct App {
     sending: watch::Sender<bool>,
     server: JoinHandle<()>,
     senders: Vec<JoinHandle<()>>,
+    /// Told when a task has ended, which none does before it is told to stop unless it panicked.
+    ended: Arc<Notify>,
     shutdown: Duration,
 }
 
@@ -71,7 +74,7 @@ impl App {
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let folder = config.data_dir.clone();
         own_folder(&folder)?;
-        let vault = Arc::new(Vault::open_or_create(&folder.join("vault.keys"))?);
+        let vault = Arc::new(open_vault(&folder)?);
         let opening = folder.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&opening)).await??;
         let first_start = first_start(&store, &clock, &config, &folder).await?;
@@ -90,12 +93,10 @@ impl App {
         let mut notes = config.notes();
         notes.extend(roots.note().map(str::to_owned));
 
-        let delivery = &config.delivery;
-        let lease = ATTEMPT_MAX + LEASE_MARGIN;
         let (inbox, inputs) = Inbox::new(InboxBound {
-            deliveries: delivery.inbox_events,
-            bytes: delivery.inbox_bytes,
-            lease,
+            deliveries: config.delivery.inbox_events,
+            bytes: config.delivery.inbox_bytes,
+            lease: LEASE,
         });
         let pending = config.gateway.dummy.then_some(config.gateway.dummy_pending);
         let submit = Arc::new(Submit::new(
@@ -107,31 +108,22 @@ impl App {
         ));
         let (accepting, stop_accepting) = watch::channel(false);
         let (sending, stop_sending) = watch::channel(false);
-        let attempter = Arc::new(Attempter {
+        let ended = Arc::new(Notify::new());
+        let dispatcher = Loop {
             store: store.clone(),
-            vault: vault.clone(),
-            transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
             clock: clock.clone(),
-        });
-        let limits = Limits {
-            permits: delivery.permits,
-            permits_per_endpoint: delivery.permits_per_endpoint,
-            lease,
-            attempt: ATTEMPT_MAX + SETTLE_MARGIN,
-            sweep: delivery.sweep,
-        };
-        let mut senders = vec![tokio::spawn(
-            Loop {
+            inbox: inbox.clone(),
+            inputs,
+            attempter: Arc::new(Attempter {
                 store: store.clone(),
+                vault: vault.clone(),
+                transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
                 clock: clock.clone(),
-                inbox: inbox.clone(),
-                inputs,
-                attempter,
-                limits,
-                stop: stop_sending.clone(),
-            }
-            .run(),
-        )];
+            }),
+            limits: limits(&config),
+            stop: stop_sending.clone(),
+        };
+        let mut senders = vec![watched(&ended, dispatcher.run())];
         if config.gateway.dummy {
             let gateway = GatewayClock {
                 store: store.clone(),
@@ -140,7 +132,7 @@ impl App {
                 inbox,
                 stop: stop_sending,
             };
-            senders.push(tokio::spawn(gateway.run()));
+            senders.push(watched(&ended, gateway.run()));
         }
         let (shutdown, bounds) = (config.shutdown, Bounds::new(config.api.connections));
         let api = Api::new(Parts {
@@ -153,7 +145,7 @@ impl App {
             public_url: public_url.clone(),
             requests: AtomicU64::new(0),
         });
-        let server = tokio::spawn(serve(listener, api, bounds, stop_accepting));
+        let server = watched(&ended, serve(listener, api, bounds, stop_accepting));
         Ok(Self {
             address,
             public_url,
@@ -164,13 +156,18 @@ impl App {
             sending,
             server,
             senders,
+            ended,
             shutdown,
         })
     }
 
-    /// Returns when the store has failed, after which the process must end.
+    /// Returns when the store has failed or one of the tasks has panicked. The process must end then:
+    /// a server that takes orders and tells nobody is worse than one that is started again.
     pub async fn failed(&self) {
-        self.store.failed().await;
+        tokio::select! {
+            () = self.store.failed() => {}
+            () = self.ended.notified() => {}
+        }
     }
 
     /// Stops in order. Requests have at most half of the configured time, so that a slow client
@@ -179,7 +176,10 @@ impl App {
     pub async fn stop(mut self) {
         let now = tokio::time::Instant::now();
         let (half, deadline) = (now + self.shutdown / 2, now + self.shutdown);
+        // Both at once: a request that takes its time must not keep attempts starting. What it still
+        // commits is given back by the dispatcher, or found by the next start.
         let _ = self.accepting.send(true);
+        let _ = self.sending.send(true);
         if tokio::time::timeout_at(half, &mut self.server)
             .await
             .is_err()
@@ -187,7 +187,6 @@ impl App {
             tracing::warn!("requests were still open at half of the shutdown time and are cut off");
             self.server.abort();
         }
-        let _ = self.sending.send(true);
         for mut sender in self.senders {
             if tokio::time::timeout_at(deadline, &mut sender)
                 .await
@@ -220,6 +219,43 @@ fn own_folder(folder: &Path) -> anyhow::Result<()> {
         }
         Err(error) => Err(error).with_context(|| format!("look at the data folder {shown}")),
     }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        permits: config.delivery.permits,
+        permits_per_endpoint: config.delivery.permits_per_endpoint,
+        lease: LEASE,
+        attempt: ATTEMPT_MAX.saturating_add(SETTLE_MARGIN),
+        sweep: config.delivery.sweep,
+    }
+}
+
+/// Runs a task that says when it ends, however it does.
+fn watched(ended: &Arc<Notify>, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    struct Tells(Arc<Notify>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let tells = Tells(ended.clone());
+    tokio::spawn(async move {
+        let _tells = tells;
+        task.await;
+    })
+}
+
+/// The key ring; a new one only where there is nothing yet that an older one could open.
+fn open_vault(folder: &Path) -> anyhow::Result<Vault> {
+    let ring = folder.join("vault.keys");
+    anyhow::ensure!(
+        ring.exists() || !Store::exists(folder),
+        "find the key ring {}: the store beside it has endpoint passwords that only this ring opens; \
+         put it back from its backup",
+        ring.display()
+    );
+    Ok(Vault::open_or_create(&ring)?)
 }
 
 fn policy(config: &Config, public_url: &str) -> Policy {

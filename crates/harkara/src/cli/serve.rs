@@ -32,7 +32,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     if failed {
         tracing::error!(
-            "the store has failed: a flush was lost, so nothing more is taken; start again"
+            "a flush was lost or a task panicked; the log says which. Nothing more is taken: start again"
         );
         return Ok(ExitCode::FAILURE);
     }

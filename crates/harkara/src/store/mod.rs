@@ -99,6 +99,11 @@ impl Store {
         })
     }
 
+    /// Whether there is a store in this folder already.
+    pub fn exists(folder: &Path) -> bool {
+        sqlite::database(folder).exists()
+    }
+
     /// Writes what is queued, refuses what comes later, and empties the log into the file.
     pub async fn close(&self) {
         self.shared.committer.close().await;

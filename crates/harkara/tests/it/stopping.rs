@@ -102,3 +102,19 @@ async fn a_data_folder_is_made_for_its_owner_alone_and_never_changed() {
     assert_eq!(mode(&shared), 0o755);
     assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn a_store_whose_key_ring_is_gone_is_not_opened_with_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config(&folder);
+    let app = App::start(settings.clone(), Clock::system()).await.unwrap();
+    app.stop().await;
+    let ring = settings.data_dir.join("vault.keys");
+    std::fs::remove_file(&ring).unwrap();
+    let refused = App::start(settings, Clock::system()).await.err().unwrap();
+    assert!(
+        refused.to_string().starts_with("find the key ring"),
+        "{refused}"
+    );
+    assert!(!ring.exists());
+}

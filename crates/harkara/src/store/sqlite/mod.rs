@@ -243,7 +243,8 @@ fn keep_plans(conn: &Connection) -> Result<(), DbError> {
     Ok(())
 }
 
-fn database(folder: &Path) -> PathBuf {
+/// The file that holds everything.
+pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("harkara.db")
 }
 
