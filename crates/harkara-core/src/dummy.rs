@@ -135,8 +135,8 @@ pub fn still_plays(command: &Command, order: Option<&Order>) -> bool {
     }
 }
 
-/// The status that a payment gets, and after how long. A forced outcome wins over all, then the
-/// VPA, then the mandate's amounts, then the amount.
+/// The status that a payment gets, and after how long. A forced outcome wins over all; a
+/// mandate's debit goes by its own amounts, a payment by the VPA and then by the amount.
 fn payment(txn: &Txn, pending: Duration) -> Option<(OrderStatus, Duration)> {
     let paid = if txn.way.auto_capture {
         OrderStatus::Charged
@@ -151,11 +151,6 @@ fn payment(txn: &Txn, pending: Duration) -> Option<(OrderStatus, Duration)> {
         Some(forced) => return at_once(forced.parse().unwrap_or(failed)),
         None => {}
     }
-    match txn.way.payer_vpa.as_deref() {
-        Some("success@upi") => return at_once(paid),
-        Some("failure@upi") => return at_once(failed),
-        Some(_) | None => {}
-    }
     let units = txn.amount.minor() / 100;
     if txn.kind == TxnKind::MandatePayment {
         let whole = txn.amount.minor() % 100 == 0;
@@ -164,6 +159,11 @@ fn payment(txn: &Txn, pending: Duration) -> Option<(OrderStatus, Duration)> {
         } else {
             failed
         });
+    }
+    match txn.way.payer_vpa.as_deref() {
+        Some("success@upi") => return at_once(paid),
+        Some("failure@upi") => return at_once(failed),
+        Some(_) | None => {}
     }
     match units {
         ..500 => at_once(paid),

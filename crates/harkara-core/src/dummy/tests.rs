@@ -141,7 +141,11 @@ fn a_vpa_wins_over_the_amount_and_a_forced_outcome_over_all() {
 fn a_mandates_debit_succeeds_for_four_amounts() {
     let rows = ["10", "20", "30", "40", "10.5", "50", "700"];
     let table = rows.map(|amount| {
-        let debit = order(amount, |txn| txn.kind = TxnKind::MandatePayment);
+        let debit = order(amount, |txn| {
+            txn.kind = TxnKind::MandatePayment;
+            // The VPA that the mandate was registered with says nothing of its debits.
+            txn.way.payer_vpa = Some("success@upi".to_owned());
+        });
         format!("{amount:<5} {}\n", answer(&debit))
     });
     insta::assert_snapshot!(table.concat(), @r"

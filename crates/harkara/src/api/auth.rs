@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use axum::RequestPartsExt;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::Merchant;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use serde::Deserialize;
 
 use super::Api;
+use super::parameters::Query;
 use crate::error::ApiError;
 use crate::keys::{self, StoredKey};
 
@@ -69,7 +70,7 @@ impl FromRequestParts<Api> for ForMerchant {
         match caller(parts, api).await? {
             Caller::Merchant(merchant) => Ok(Self(merchant)),
             Caller::Platform => {
-                let named = named_merchant(parts).await?;
+                let named = named_merchant(parts, api).await?;
                 let named = named.ok_or_else(|| ApiError::missing(MERCHANT_HEADER))?;
                 Ok(Self(merchant(api, &MerchantId::new(named)).await?))
             }
@@ -112,8 +113,8 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Caller, ApiError> {
     if row.merchant_id.as_str().is_empty() {
         return Ok(Caller::Platform);
     }
-    if let Some(named) = parts.headers.get(MERCHANT_HEADER)
-        && named.as_bytes() != row.merchant_id.as_str().as_bytes()
+    if let Some(named) = merchant_in_header(&parts.headers)?
+        && named != row.merchant_id.as_str()
     {
         return Err(ApiError::access_denied(
             "x-merchantid names another merchant than the key's",
@@ -122,19 +123,25 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Caller, ApiError> {
     Ok(Caller::Merchant(merchant(api, &row.merchant_id).await?))
 }
 
-async fn named_merchant(parts: &mut Parts) -> Result<Option<String>, ApiError> {
+/// The merchant that `x-merchantid` names; an empty one names nobody.
+pub fn merchant_in_header(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(named) = headers.get(MERCHANT_HEADER) else {
+        return Ok(None);
+    };
+    let named = named
+        .to_str()
+        .map_err(|_| ApiError::field(MERCHANT_HEADER, "is not text"))?;
+    Ok(Some(named).filter(|named| !named.is_empty()))
+}
+
+async fn named_merchant(parts: &mut Parts, api: &Api) -> Result<Option<String>, ApiError> {
     #[derive(Deserialize)]
     struct Named {
         merchant_id: Option<String>,
     }
-    if let Some(named) = parts.headers.get(MERCHANT_HEADER) {
-        let named = named
-            .to_str()
-            .map_err(|_| ApiError::field(MERCHANT_HEADER, "is not text"))?;
+    if let Some(named) = merchant_in_header(&parts.headers)? {
         return Ok(Some(named.to_owned()));
     }
-    let query = parts.extract::<Query<Named>>().await;
-    let Query(named) =
-        query.map_err(|_| ApiError::invalid("invalid_request", "the query is malformed"))?;
-    Ok(named.merchant_id)
+    let Query(Named { merchant_id }) = Query::from_request_parts(parts, api).await?;
+    Ok(merchant_id)
 }

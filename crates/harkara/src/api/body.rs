@@ -91,7 +91,7 @@ fn member_at(bytes: &[u8], error: &serde_json::Error) -> Option<String> {
     let start = |value: &RawValue| value.get().as_ptr() as usize - text.as_ptr() as usize;
     let begun = members
         .into_iter()
-        .filter(|(_, value)| start(value) < place);
+        .filter(|(_, value)| start(value) <= place);
     begun
         .max_by_key(|(_, value)| start(value))
         .map(|(name, _)| name)
@@ -121,6 +121,7 @@ mod tests {
             r#"{"url":"u","urls":[]}"#,
             r#"{"steps":[1],"url":7}"#,
             "{\n \"url\": \"u\",\n \"steps\": [1, \"x\"]\n}",
+            r#"{"url":"u","steps":{"a":1}}"#,
             r#"{"url":"u","url":"v"}"#,
             "[]",
         ];
@@ -145,6 +146,8 @@ mod tests {
          "steps": [1, "x"]
         }
             steps: invalid type: string "x", expected u32
+        {"url":"u","steps":{"a":1}}
+            steps: invalid type: map, expected a sequence
         {"url":"u","url":"v"}
             the body is no good JSON: the key 'url' stands twice in one object at line 1 column 16
         []

@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::atomic::Ordering;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{self, Event};
@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::ForMerchant;
 use super::body::{JsonBody, answer};
+use super::parameters::Path;
 use super::{Api, json_answer, samples};
 use crate::error::ApiError;
 use crate::keys;
@@ -169,13 +170,10 @@ pub(super) async fn resume(
     Path(endpoint_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let endpoint_id = EndpointId::new(endpoint_id);
-    set_state(
-        &api,
-        &merchant.merchant_id,
-        endpoint_id,
-        EndpointState::Active,
-    )
-    .await
+    let active = EndpointState::Active;
+    let resumed = set_state(&api, &merchant.merchant_id, endpoint_id, active).await?;
+    api.submit.wake();
+    Ok(resumed)
 }
 
 async fn set_state(

@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{self, DeliveryKind, Event, Failure, Outcome};
@@ -26,6 +26,7 @@ use super::auth::ForMerchant;
 use super::body::{JsonBody, answer};
 use super::endpoints::{find as find_endpoint, unique};
 use super::input::Input;
+use super::parameters::Path;
 use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::{
@@ -89,6 +90,7 @@ pub(super) async fn feed(
         subject: subject(&input)?,
         notified: input.flag("notified")?,
     };
+    let by_subject = filter.subject.is_some();
     let ask = FeedAsk {
         after,
         filter,
@@ -97,7 +99,12 @@ pub(super) async fn feed(
     };
     let page = api.store.feed(&merchant.merchant_id, ask).await?;
     let mut events = Vec::with_capacity(page.events.len());
-    for (view, body) in page.events {
+    // Tests are shown to who asks for them, by event or by their order; they are no news of a payment.
+    let news = page
+        .events
+        .into_iter()
+        .filter(|(view, _)| by_subject || !is_test(view));
+    for (view, body) in news {
         events.push(show(view, body.map(raw).transpose()?));
     }
     let cursor = cursor(page.next);
@@ -418,4 +425,9 @@ fn event_again(merchant_id: &MerchantId, view: EventView, body: Bytes) -> Result
         created_at: view.created_at,
         body,
     })
+}
+
+/// Whether an event was made by the test button of an endpoint.
+fn is_test(view: &EventView) -> bool {
+    view.transition.starts_with("test of endpoint")
 }

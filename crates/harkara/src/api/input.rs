@@ -268,6 +268,13 @@ impl Input {
             .collect()
     }
 
+    /// Takes from `other` the texts whose names begin with one of these and that are not given here.
+    pub(super) fn fill(&mut self, other: &Self, prefixes: &[&str]) {
+        for (name, text) in other.starting_with(prefixes) {
+            self.texts.entry(name).or_insert(text);
+        }
+    }
+
     /// The parameters under `prefix.`, as if they had been given without it.
     #[must_use]
     pub(super) fn under(&self, prefix: &str) -> Self {

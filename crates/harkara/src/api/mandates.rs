@@ -1,6 +1,6 @@
 //! Mandates for merchants: a customer's list, and the commands of `POST /mandates/{id}`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use harkara_core::command::Command;
 use harkara_core::dummy;
@@ -12,13 +12,14 @@ use harkara_core::notification::{NewNotification, NotificationCommand};
 use harkara_core::order::OrderCommand;
 use harkara_core::refusal::Refusal;
 use harkara_core::render;
-use harkara_core::txn::{GatewayFields, TxnError, TxnOutcome};
+use harkara_core::txn::{GatewayFields, TxnError, TxnKind, TxnOutcome};
 use harkara_webhook::OrderStatus;
 use serde_json::{Value, json};
 
 use super::auth::MerchantCaller;
 use super::input::{Input, is_visible};
 use super::orders::{order_id, own_mandate};
+use super::parameters::Path;
 use super::{Api, json_answer, json_bytes};
 use crate::error::ApiError;
 use crate::store::Origin;
@@ -139,7 +140,7 @@ fn with_message(
     Ok(json_answer(&Value::Object(answer)))
 }
 
-/// Calls a debit off that has not been made yet.
+/// Calls a debit off that has not been made yet; the payment that registers the mandate is none.
 async fn cancel(
     api: &Api,
     merchant: &Merchant,
@@ -160,6 +161,7 @@ async fn cancel(
         .txns
         .iter()
         .rev()
+        .filter(|txn| txn.kind == TxnKind::MandatePayment)
         .find(|txn| txn.mandate_id.as_ref() == Some(mandate_id));
     let txn_uuid = txn.ok_or(Refusal::TxnUnknown)?.txn_uuid.clone();
     let outcome = TxnOutcome {
@@ -177,7 +179,8 @@ async fn cancel(
         .submit
         .run(merchant, &[Command::Order(order_id, command)])
         .await?;
-    let txn = super::transactions::find_txn(&submitted, &txn_uuid)?;
+    let order = submitted.order.as_ref().ok_or(Refusal::OrderUnknown)?;
+    let txn = order.txn(&txn_uuid).ok_or(Refusal::TxnUnknown)?;
     let cancelled = txn.status == OrderStatus::JuspayDeclined;
     Ok(json_answer(&json!({
         "order_id": view.order_id,

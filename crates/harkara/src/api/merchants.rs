@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::{Merchant, Settings};
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::{PlatformCaller, merchant};
 use super::body::{JsonBody, answer};
+use super::parameters::Path;
 use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::keys::ApiKey;

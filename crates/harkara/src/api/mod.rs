@@ -16,6 +16,7 @@ mod merchants;
 mod notifications;
 mod orders;
 mod outcomes;
+mod parameters;
 mod payment_page;
 mod refunds;
 mod samples;
@@ -34,8 +35,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
-use http::HeaderValue;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -216,7 +217,7 @@ async fn finish(State(api): State<Api>, request: Request, next: Next) -> Respons
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if error.status == http::StatusCode::UNAUTHORIZED {
+        if error.status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static("Basic realm=\"harkara\""),
@@ -269,6 +270,21 @@ async fn collect(body: Body, limit_bytes: usize, within: Duration) -> Result<Byt
             format!("the body did not arrive whole: {error}"),
         )),
     }
+}
+
+/// 302: the browser is to go on there.
+pub(crate) fn found(location: &str) -> Response {
+    redirect(StatusCode::FOUND, location)
+}
+
+/// 303: what was posted is done, and the browser is to go on there.
+pub(crate) fn see_other(location: &str) -> Response {
+    redirect(StatusCode::SEE_OTHER, location)
+}
+
+fn redirect(status: StatusCode, location: &str) -> Response {
+    let location = HeaderValue::from_str(location).expect("URLs and paths are visible ASCII");
+    (status, [(LOCATION, location)]).into_response()
 }
 
 /// A JSON answer whose bytes are there already.

@@ -1,6 +1,6 @@
 //! Pre-debit notifications for merchants: how the telling of a customer went.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use harkara_core::id::NotificationRef;
 use harkara_core::notification::Notification;
@@ -8,6 +8,7 @@ use harkara_core::refusal::Refusal;
 use harkara_core::render;
 
 use super::auth::MerchantCaller;
+use super::parameters::Path;
 use super::{Api, json_bytes};
 use crate::error::ApiError;
 use crate::store::Origin;

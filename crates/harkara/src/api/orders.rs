@@ -5,7 +5,7 @@
 
 mod new;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::command::Command;
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::auth::MerchantCaller;
 use super::input::Input;
+use super::parameters::Path;
 use super::{Api, json_answer, json_bytes};
 use crate::error::ApiError;
 use crate::keys;
@@ -45,14 +46,14 @@ pub(super) async fn create(
     headers: HeaderMap,
     input: Input,
 ) -> Result<Response, ApiError> {
-    let order = create_order(&api, &merchant, &input).await?;
+    let submitted = create_order(&api, &merchant, &input).await?;
     let wants_token = input
         .flag("options.get_client_auth_token")?
         .unwrap_or(false);
     if !wants_token && headers.contains_key("version") {
-        return Ok(json_answer(&created(&api, &order)));
+        return created(&api, &submitted).map(|answer| json_answer(&answer));
     }
-    let bytes = render::order(&order, None, api.submit.rendering(&merchant));
+    let bytes = order_bytes(&api, &merchant, &submitted)?;
     if !wants_token {
         return Ok(json_bytes(bytes));
     }
@@ -68,8 +69,8 @@ pub(super) async fn create_legacy(
     State(api): State<Api>,
     input: Input,
 ) -> Result<Response, ApiError> {
-    let order = create_order(&api, &merchant, &input).await?;
-    let mut answer = created(&api, &order);
+    let submitted = create_order(&api, &merchant, &input).await?;
+    let mut answer = created(&api, &submitted)?;
     if input
         .flag("options.get_client_auth_token")?
         .unwrap_or(false)
@@ -79,20 +80,22 @@ pub(super) async fn create_legacy(
     Ok(json_answer(&answer))
 }
 
-async fn create_order(api: &Api, merchant: &Merchant, input: &Input) -> Result<Order, ApiError> {
+async fn create_order(
+    api: &Api,
+    merchant: &Merchant,
+    input: &Input,
+) -> Result<Submitted, ApiError> {
     let command = OrderCommand::Create(Box::new(new_order(api, merchant, input)?));
     let order_id = order_id(input, "order_id")?;
-    let submitted = api
-        .submit
-        .run(merchant, &[Command::Order(order_id, command)])
-        .await?;
-    submitted.order.ok_or_else(|| Refusal::OrderUnknown.into())
+    let command = Command::Order(order_id, command);
+    Ok(api.submit.run(merchant, &[command]).await?)
 }
 
 /// The answer of old: CREATED, which no order's status ever says.
-fn created(api: &Api, order: &Order) -> Value {
+fn created(api: &Api, submitted: &Submitted) -> Result<Value, ApiError> {
+    let order = submitted.order.as_ref().ok_or(Refusal::OrderUnknown)?;
     let url = &api.public_url;
-    json!({
+    Ok(json!({
         "status": "CREATED",
         "status_id": 1,
         "id": order.id,
@@ -102,7 +105,7 @@ fn created(api: &Api, order: &Order) -> Value {
             "mobile": format!("{url}/merchant/pay/{}?mobile=true", order.id),
             "iframe": format!("{url}/merchant/ipay/{}", order.id),
         },
-    })
+    }))
 }
 
 fn client_token(api: &Api) -> Value {
@@ -146,7 +149,7 @@ pub(super) async fn session(
                 "customerEmail": details.customer_email,
                 "customerPhone": details.customer_phone,
                 "returnUrl": details.return_url,
-                "environment": "sandbox",
+                "environment": api.config.environment.to_string(),
                 "clientAuthToken": format!("tkn_{}", *keys::random_password()),
                 "clientAuthTokenExpiry": expiry,
             },
@@ -336,11 +339,15 @@ pub(super) fn order_answer(
     merchant: &Merchant,
     submitted: &Submitted,
 ) -> Result<Response, ApiError> {
+    order_bytes(api, merchant, submitted).map(json_bytes)
+}
+
+fn order_bytes(api: &Api, merchant: &Merchant, submitted: &Submitted) -> Result<Vec<u8>, ApiError> {
     let order = submitted.order.as_ref().ok_or(Refusal::OrderUnknown)?;
-    let bytes = render::order(
+    let rendering = api.submit.rendering(merchant);
+    Ok(render::order(
         order,
         submitted.order_mandate.as_ref(),
-        api.submit.rendering(merchant),
-    );
-    Ok(json_bytes(bytes))
+        rendering,
+    ))
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use harkara_core::command::Command;
 use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId, RefundId, TxnUuid};
@@ -22,8 +22,9 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::auth::{self, MERCHANT_HEADER, PlatformCaller};
+use super::auth::{self, PlatformCaller};
 use super::body::JsonBody;
+use super::parameters::Path;
 use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::RefKind;
@@ -224,10 +225,7 @@ async fn merchant_of(
     headers: &HeaderMap,
     in_body: Option<String>,
 ) -> Result<Arc<Merchant>, ApiError> {
-    let in_header = headers
-        .get(MERCHANT_HEADER)
-        .map(|value| value.to_str().unwrap_or_default());
-    let named = match (in_body, in_header) {
+    let named = match (in_body, auth::merchant_in_header(headers)?) {
         (Some(body), Some(header)) if body != header => {
             return Err(ApiError::field(
                 "merchant_id",

@@ -7,7 +7,7 @@
 
 use aws_lc_rs::digest;
 use axum::body::Body;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -24,7 +24,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::input::Input;
-use super::{Api, auth};
+use super::parameters::{Path, Query};
+use super::{Api, auth, found, see_other};
 use crate::error::ApiError;
 use crate::submit::SubmitError;
 
@@ -61,11 +62,13 @@ enum Choice<'a> {
     Settle(&'a Txn),
     /// Start a transaction and decide it.
     Start,
+    /// Go back to the shop: this is decided.
+    Leave(&'static str),
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
 
-/// The page of an order.
+/// The page of an order. Whoever was sent here to decide a payment that is decided by now is sent on.
 pub(super) async fn show(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -75,7 +78,11 @@ pub(super) async fn show(
     let Some(order) = find(&api, &id).await? else {
         return Ok(not_found());
     };
-    let choice = choice(&api, &order, which.txn_uuid);
+    let txn_uuid = which.txn_uuid.map(TxnUuid::new);
+    let choice = choice(&api, &order, txn_uuid.as_ref());
+    if let (Choice::Leave(_), Some(_), Some(shop)) = (&choice, &txn_uuid, back_to_shop(&order)) {
+        return Ok(found(shop.as_str()));
+    }
     Ok(page(
         StatusCode::OK,
         &order,
@@ -104,11 +111,12 @@ pub(super) async fn choose(
         .ok_or_else(|| ApiError::missing("outcome"))?;
     let status = chosen.parse::<OrderStatus>().ok();
     let merchant = auth::merchant(&api, &order.merchant_id).await?;
-    let paid = match choice(&api, &order, which.txn_uuid) {
+    let txn_uuid = which.txn_uuid.map(TxnUuid::new);
+    let paid = match choice(&api, &order, txn_uuid.as_ref()) {
         Choice::Settle(txn) => settle(&api, &merchant, &order, txn, status).await,
         Choice::Start => start(&api, &merchant, &order, status).await,
-        Choice::Nothing(reason) => {
-            let body = order_page(&order, &Choice::Nothing(reason), None);
+        nothing @ (Choice::Leave(_) | Choice::Nothing(_)) => {
+            let body = order_page(&order, &nothing, None);
             return Ok(page(StatusCode::CONFLICT, &order, &uri, &body));
         }
     };
@@ -137,29 +145,22 @@ async fn find(api: &Api, internal_id: &str) -> Result<Option<Order>, ApiError> {
     }
 }
 
-fn choice<'a>(api: &Api, order: &'a Order, txn_uuid: Option<String>) -> Choice<'a> {
-    if !api.config.gateway.dummy {
-        return Choice::Nothing("The payment takes place at the gateway, not on this page.");
-    }
-    if let Some(txn_uuid) = txn_uuid.map(TxnUuid::new) {
-        let named = order.txns.iter().find(|txn| txn.txn_uuid == txn_uuid);
-        return match named {
-            Some(txn) if !txn.way.gateway.is_dummy() => {
-                Choice::Nothing("The payment takes place at the gateway, not on this page.")
-            }
-            Some(txn) if is_open(txn) => Choice::Settle(txn),
-            Some(_) => Choice::Nothing("This payment is decided already."),
-            None => Choice::Nothing("The order has no such payment."),
+fn choice<'a>(api: &Api, order: &'a Order, txn_uuid: Option<&TxnUuid>) -> Choice<'a> {
+    let elsewhere = Choice::Nothing("The payment takes place at the gateway, not on this page.");
+    let Some(txn_uuid) = txn_uuid else {
+        let mut txns = order.txns.iter();
+        return match txns.any(|txn| txn.status == OrderStatus::Charged) {
+            true => Choice::Leave("The order is paid."),
+            false if api.config.gateway.dummy => Choice::Start,
+            false => elsewhere,
         };
+    };
+    match order.txn(txn_uuid) {
+        None => Choice::Nothing("The order has no such payment."),
+        Some(txn) if !is_open(txn) => Choice::Leave("This payment is decided already."),
+        Some(txn) if api.config.gateway.dummy && txn.way.gateway.is_dummy() => Choice::Settle(txn),
+        Some(_) => elsewhere,
     }
-    if order
-        .txns
-        .iter()
-        .any(|txn| txn.status == OrderStatus::Charged)
-    {
-        return Choice::Nothing("The order is paid.");
-    }
-    Choice::Start
 }
 
 /// Whether the customer is still at it.
@@ -272,6 +273,12 @@ fn order_page(order: &Order, choice: &Choice<'_>, refused: Option<&str>) -> Mark
         @if let Some(refused) = refused { p role="alert" class="note" { (refused) } }
         @match choice {
             Choice::Nothing(reason) => p { (reason) },
+            Choice::Leave(reason) => {
+                p { (reason) }
+                @if let Some(shop) = back_to_shop(order) {
+                    p { a href=(shop) { "Back to the shop" } }
+                }
+            }
             Choice::Settle(_) | Choice::Start => {
                 p class="note" { "This is a sandbox: no money moves, and you choose what happens." }
                 form method="post" {
@@ -279,7 +286,9 @@ fn order_page(order: &Order, choice: &Choice<'_>, refused: Option<&str>) -> Mark
                         legend {
                             @match choice {
                                 Choice::Settle(txn) => { "Outcome of payment " (txn.txn_id) }
-                                Choice::Start | Choice::Nothing(_) => "Outcome of a new payment",
+                                Choice::Start | Choice::Leave(_) | Choice::Nothing(_) => {
+                                    "Outcome of a new payment"
+                                }
                             }
                         }
                         @for (word, text) in CHOICES {
@@ -360,14 +369,6 @@ fn html_answer(status: StatusCode, title: &str, body: &Markup, policy: &str) -> 
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    response
-}
-
-fn see_other(location: &str) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let location = HeaderValue::from_str(location).expect("URLs and paths are visible ASCII");
-    response.headers_mut().insert(header::LOCATION, location);
     response
 }
 

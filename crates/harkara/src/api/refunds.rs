@@ -1,6 +1,6 @@
 //! Refunds for merchants: of an order, or of one of its transactions.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use harkara_core::command::Command;
 use harkara_core::dummy;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::auth::MerchantCaller;
 use super::input::Input;
 use super::orders::{order_answer, order_id};
+use super::parameters::Path;
 use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::RefKind;

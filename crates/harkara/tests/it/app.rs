@@ -10,8 +10,10 @@ use bytes::Bytes;
 use harkara::app::App;
 use harkara::clock::Clock;
 use harkara::config::{Config, DestinationsConfig};
+use harkara::receiver::{Arrival, MerchantServer, Reply as Answer};
+use harkara_webhook::{BasicCredentials, Receiver};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -36,9 +38,20 @@ impl std::ops::Deref for TestApp {
     }
 }
 
+/// A merchant's HTTPS server that answers as scripted, or as a good one does.
+pub async fn receiver(
+    script: impl Fn(&Arrival) -> Option<Answer> + Send + Sync + 'static,
+) -> MerchantServer {
+    let receiver = Receiver::new(BasicCredentials::new("shop", "pass"));
+    MerchantServer::start(SHOP, receiver, Clock::system(), script)
+        .await
+        .unwrap()
+}
+
 /// An answer, whole.
 pub struct Reply {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -57,6 +70,11 @@ impl Reply {
             String::from_utf8_lossy(&self.body)
         );
         self.json()
+    }
+
+    /// Where a browser is sent.
+    pub fn location(&self) -> &str {
+        self.headers["location"].to_str().unwrap()
     }
 
     /// Status and code of an error, as tables of refusals print them.
@@ -104,10 +122,24 @@ impl TestApp {
     }
 
     pub async fn start_with(change: impl FnOnce(&mut Config, &TempDir)) -> Self {
+        Self::start_at(Clock::system(), change).await
+    }
+
+    /// Starts a server that trusts the certificate of a merchant's own.
+    pub async fn start_calling(receiver: &MerchantServer) -> Self {
+        Self::start_with(|config, folder| {
+            let ca_file = folder.path().join("ca.pem");
+            std::fs::write(&ca_file, receiver.ca_pem()).unwrap();
+            config.destinations.ca_file = Some(ca_file);
+        })
+        .await
+    }
+
+    pub async fn start_at(clock: Clock, change: impl FnOnce(&mut Config, &TempDir)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&folder);
         change(&mut config, &folder);
-        let app = App::start(config, Clock::system()).await.unwrap();
+        let app = App::start(config, clock).await.unwrap();
         let first = app.first_start.as_ref().unwrap();
         let platform_key = first.platform_key.expose().to_owned();
         let server = Server {
@@ -175,20 +207,56 @@ impl Merchant {
 
     /// Posts a form, as the public SDKs do.
     pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(fields);
-        let request = Request::post(path)
+        self.post_with(path, fields, &[]).await
+    }
+
+    /// The same with further headers.
+    pub async fn post_with(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = Request::post(path)
             .header(AUTHORIZATION, self.authorization())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         self.server
-            .send(request.body(Full::from(form.finish())).unwrap())
+            .send(request.body(Full::from(form(fields))).unwrap())
             .await
+    }
+
+    /// The order once it has this status: the DUMMY gateway answers a moment after it is asked.
+    pub async fn order_becomes(&self, order_id: &str, status: &str) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..500 {
+            last = self.get(&format!("/orders/{order_id}")).await.ok();
+            if last["status"] == status {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{order_id} never became {status}: {last:#}");
     }
 
     pub async fn json(&self, method: Method, path: &str, body: &str) -> Reply {
         self.server
             .send(json_request(method, path, &self.authorization(), body))
             .await
+    }
+
+    /// Has its webhooks sent to a server that `receiver()` made.
+    pub async fn listen(&self, receiver: &MerchantServer) {
+        let endpoint = serde_json::json!({
+            "url": receiver.url("/hooks"),
+            "username": "shop",
+            "password": "pass",
+        });
+        self.json(Method::POST, "/endpoints", &endpoint.to_string())
+            .await
+            .ok();
     }
 
     /// Reports an outcome as the merchant's gateway would.
@@ -229,6 +297,25 @@ impl Merchant {
     }
 }
 
+/// Fields as a form carries them.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(fields);
+    form.finish()
+}
+
+/// The keys of an answer, those of objects within it included.
+pub fn keys(answer: &Value) -> String {
+    let Some(object) = answer.as_object() else {
+        return String::new();
+    };
+    let named = object.iter().map(|(key, value)| match keys(value) {
+        inner if inner.is_empty() => key.clone(),
+        inner => format!("{key}{{{inner}}}"),
+    });
+    named.collect::<Vec<_>>().join(" ")
+}
+
 pub fn json_request(
     method: Method,
     path: &str,
@@ -263,6 +350,7 @@ pub async fn try_send(address: &str, mut request: Request<Full<Bytes>>) -> Optio
     driver.abort();
     Some(Reply {
         status: parts.status,
+        headers: parts.headers,
         body,
     })
 }

@@ -258,3 +258,25 @@ async fn an_order_may_have_a_url_of_its_own() {
         "the sender was recognised"
     );
 }
+
+/// The test button makes a real event and a real call, and no news of a payment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_arrives_and_is_left_out_of_the_feed() {
+    let (app, receiver) = start().await;
+    let shop = app.merchant("ms", json!({})).await;
+    let endpoint_id = endpoint(&shop, &receiver.url("/hooks"), json!({})).await;
+    let path = format!("/endpoints/{endpoint_id}/test");
+    let pressed = shop.json(Method::POST, &path, "{}").await.ok();
+    let arrival = receiver.arrival(0).await;
+    assert_eq!(
+        arrival.headers["webhook-id"],
+        pressed["event_id"].as_str().unwrap()
+    );
+    assert!(
+        arrival.event.is_some(),
+        "with the endpoint's own credentials"
+    );
+    assert!(shop.events().await.is_empty());
+    let asked = shop.get("/events?order_id=harkara-test").await.ok();
+    assert_eq!(asked["events"].as_array().unwrap().len(), 1);
+}

@@ -98,6 +98,7 @@ pub(super) fn apply(
             .map(header)
             .collect::<Result<Vec<_>, _>>()?;
         check_headers(&headers).map_err(refused("headers"))?;
+        refuse_same(&headers)?;
         endpoint.headers = headers;
     }
     if let Some(seconds) = settings.timeout_seconds {
@@ -123,6 +124,19 @@ pub(in crate::api) fn url_refused(field: &str, why: &str) -> ApiError {
     let mut error = ApiError::unprocessable("invalid.url", format!("{field}: {why}"));
     error.fields.push((field.to_owned(), why.to_owned()));
     error
+}
+
+/// Refuses names that only we would tell apart: to HTTP, case means nothing in them.
+fn refuse_same(headers: &[(String, String)]) -> Result<(), ApiError> {
+    let names = || headers.iter().map(|(name, _)| name).enumerate();
+    for (n, name) in names() {
+        if let Some((_, same)) = names().find(|(m, same)| *m > n && same.eq_ignore_ascii_case(name))
+        {
+            let reason = format!("'{name}' and '{same}' are the same header; keep one of them");
+            return Err(ApiError::field("headers", reason));
+        }
+    }
+    Ok(())
 }
 
 fn header((name, value): (String, Value)) -> Result<(String, String), ApiError> {

@@ -69,6 +69,14 @@ async fn a_password_is_shown_once_and_never_again() {
 }
 
 #[tokio::test]
+async fn one_header_has_one_value_however_its_name_is_written() {
+    let world = World::new().await;
+    let body = NEW.replace('}', r#","headers":{"X-Shop":"1","Y":"2","x-shop":"3"}}"#);
+    let refused = world.merchant("POST /endpoints", &body).await.refusal();
+    insta::assert_snapshot!(refused, @r#"400 "invalid_request": "headers: 'X-Shop' and 'x-shop' are the same header; keep one of them""#);
+}
+
+#[tokio::test]
 async fn what_an_endpoint_does_not_say_is_the_servers_default() {
     let setting = (
         "HARKARA_DELIVERY__ATTEMPT_TIMEOUT_SECONDS".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! The facts are the core's; here the store's rows are put before it, endpoint by endpoint.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use harkara_core::delivery::{DeliveryState, ExplainInput, ExplainedAttempt, explain as facts};
 use harkara_core::endpoint::Endpoint;
@@ -10,8 +10,9 @@ use harkara_core::id::{EndpointId, EventId};
 use harkara_core::time::Timestamp;
 use serde_json::json;
 
-use super::{evidence, history, is_real, outcome};
+use super::{evidence, history, is_real, is_test, outcome};
 use crate::api::auth::ForMerchant;
+use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::{DeliveryHistory, EventHistory, EventView};
@@ -94,7 +95,7 @@ fn explain_input(
 }
 
 fn without_delivery(event: &EventView, endpoint_created_at: Timestamp) -> String {
-    if event.transition.starts_with("test of endpoint") {
+    if is_test(event) {
         return "this is a test of another endpoint".to_owned();
     }
     let at = endpoint_created_at.iso();

@@ -23,6 +23,8 @@ use crate::store::{SnapshotKind, SnapshotRow};
 
 const ID_MAX: usize = 128;
 const TRANSITION: &str = "a report of the platform's own ledger";
+/// The whole number of a card, and what proves that somebody holds it.
+const CARD_SECRETS: [&str; 4] = ["card_number", "card_security_code", "cvv", "pin"];
 const WEBHOOK_URL: &str = "content.order.metadata.webhook_url";
 
 /// One request, or one line of a batch, as it is sent.
@@ -59,6 +61,8 @@ struct Object<'a> {
     customer_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    card: Option<&'a RawValue>,
 }
 
 /// An event that is ready to be stored, whoever its merchant's endpoints are by then.
@@ -85,6 +89,7 @@ pub(super) fn read(
     let object: Object<'_> = body::part(json, &format!("content.{}", kind.key()))?;
     let merchant_id = MerchantId::new(sent.merchant_id.as_ref());
     check_merchant(kind, &object, &merchant_id)?;
+    refuse_card_data(kind, &object)?;
     let (subject, snapshot_id) = place(kind, &object)?;
     let (created_at, date_created) = date(sent.date_created, now)?;
     let event_id = match &sent.id {
@@ -170,6 +175,25 @@ fn check_merchant(
             format!("is '{named}', and merchant_id '{merchant_id}'"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Refuses what nobody may store of a card, and no webhook may carry. A card is a mask here and
+/// there, so what is no object is left alone.
+fn refuse_card_data(kind: ContentKind, object: &Object<'_>) -> Result<(), ApiError> {
+    let Some(card) = object.card else {
+        return Ok(());
+    };
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(card.get()).unwrap_or_default();
+    let forbidden = CARD_SECRETS
+        .iter()
+        .find(|name| members.contains_key(**name));
+    match forbidden {
+        Some(name) => Err(ApiError::field(
+            &format!("content.{}.card.{name}", kind.key()),
+            "must not be stored or sent; leave it out",
+        )),
+        None => Ok(()),
     }
 }
 

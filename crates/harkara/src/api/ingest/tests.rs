@@ -116,6 +116,13 @@ async fn what_is_refused() {
         order(r#"{"order":{"order_id":"1","merchant_id":"other"}}"#),
         order(url),
         order(r#"{"order":{"order_id":"1","a":1,"a":2}}"#),
+        order(r#"{"order":{"order_id":"1","card":{"card_brand":"VISA","cvv":""}}}"#),
+        order(r#"{"order":{"order_id":"1","card":{"card_number":"4111111111111111"}}}"#),
+        event(
+            "",
+            "TXN_CHARGED",
+            r#"{"txn":{"order_id":"1","card":{"pin":null,"card_security_code":"1"}}}"#,
+        ),
         event("", "TXN_CHARGED", r#"{"txn":{"txn_id":"1"}}"#),
         event(
             "",
@@ -148,6 +155,9 @@ async fn what_is_refused() {
     400 "invalid_request": "content.order.merchant_id: is 'other', and merchant_id 'ms'"
     422 "invalid.url": "content.order.metadata.webhook_url: the URL must begin with https://; what is sent must be encrypted"
     400 "invalid_json": "the body is no good JSON: the key 'a' stands twice in one object at line 1 column 95"
+    400 "invalid_request": "content.order.card.cvv: must not be stored or sent; leave it out"
+    400 "invalid_request": "content.order.card.card_number: must not be stored or sent; leave it out"
+    400 "invalid_request": "content.txn.card.card_security_code: must not be stored or sent; leave it out"
     400 "invalid_request": "the mandatory parameter 'content.txn.order_id' is missing"
     400 "invalid_request": "the mandatory parameter 'content.notification.mandate.mandate_id' is missing"
     404 "merchant.not_found": "there is no merchant 'nobody'"

@@ -8,6 +8,7 @@ use harkara_core::mandate::MandateTerms;
 use harkara_core::merchant::Merchant;
 use harkara_core::money::Amount;
 use harkara_core::order::{NewOrder, OrderDetails};
+use harkara_core::time::Timestamp;
 use serde_json::Value;
 
 use crate::api::Api;
@@ -71,7 +72,7 @@ pub(in crate::api) fn new_order(
             extra: input.starting_with(&["billing_", "shipping_"]),
             metadata,
             gateway_id: input.integer("gateway_id")?,
-            mandate: mandate_terms(input)?,
+            mandate: mandate_terms(input, api.clock.now())?,
             auto_capture: auto_capture.unwrap_or(true),
         },
     })
@@ -119,7 +120,7 @@ fn return_url(input: &Input) -> Result<Option<String>, ApiError> {
     Ok(Some(text))
 }
 
-fn mandate_terms(input: &Input) -> Result<Option<MandateTerms>, ApiError> {
+fn mandate_terms(input: &Input, now: Timestamp) -> Result<Option<MandateTerms>, ApiError> {
     let wish = input.one_of("options.create_mandate", &["REQUIRED", "OPTIONAL"])?;
     if wish.is_none() {
         return Ok(None);
@@ -128,6 +129,16 @@ fn mandate_terms(input: &Input) -> Result<Option<MandateTerms>, ApiError> {
         .amount("mandate.max_amount")?
         .or(input.amount("mandate_max_amount")?);
     let max_amount = max_amount.ok_or_else(|| ApiError::missing("mandate.max_amount"))?;
+    if max_amount == Amount::ZERO {
+        return Err(ApiError::field("mandate.max_amount", "must be more than 0"));
+    }
+    let start_date = input.epoch_seconds("mandate.start_date")?;
+    let end_date = input.epoch_seconds("mandate.end_date")?;
+    // Without a start it begins when it is registered, which is not before now.
+    if end_date.is_some_and(|end| end <= start_date.unwrap_or(now)) {
+        let reason = "must be after the mandate's start";
+        return Err(ApiError::field("mandate.end_date", reason));
+    }
     let frequency = input.one_of("mandate.frequency", FREQUENCIES)?;
     let amount_rule = input.one_of("mandate.amount_rule", &["FIXED", "VARIABLE"])?;
     Ok(Some(MandateTerms {
@@ -136,8 +147,8 @@ fn mandate_terms(input: &Input) -> Result<Option<MandateTerms>, ApiError> {
         amount_rule: amount_rule.unwrap_or_else(|| "VARIABLE".to_owned()),
         rule_type: input.one_of("mandate.rule_type", &["ON", "BEFORE", "AFTER"])?,
         rule_value: input.integer("mandate.rule_value")?,
-        start_date: input.epoch_seconds("mandate.start_date")?,
-        end_date: input.epoch_seconds("mandate.end_date")?,
+        start_date,
+        end_date,
         revokable_by_customer: input.flag("mandate.revokable_by_customer")?.unwrap_or(true),
         block_fund: input.flag("mandate.block_fund")?.unwrap_or(false),
     }))
