@@ -1,9 +1,10 @@
 //! The project's own commands, run as `cargo xtask <command>`.
 //!
 //! Everything that a contributor or CI runs has one name here, and the same command line behind it.
-//! What a command needs of the machine is `needs.rs`'s business. No product code lives here, and
-//! none of the product's crates is needed to build it.
+//! How fast the server is, `bench.rs` finds out; what a command needs of the machine is `needs.rs`'s
+//! business. No product code lives here, and none of the product's crates is needed to build it.
 
+mod bench;
 mod needs;
 
 use std::process::Command;
@@ -30,6 +31,11 @@ enum Task {
     ///
     /// Run it before each commit; it is quick when little has changed.
     Check,
+    /// Measures the server against what this machine can do, in a few minutes.
+    ///
+    /// It builds release binaries and starts a fresh server for each figure. Nothing else should
+    /// run meanwhile.
+    Bench(bench::Args),
 }
 
 fn main() -> Result<()> {
@@ -37,6 +43,7 @@ fn main() -> Result<()> {
     let (name, result, took) = timed(|| match task {
         Task::Test => ("test", test()),
         Task::Check => ("check", check()),
+        Task::Bench(args) => ("bench", bench::run(&args)),
     });
     let ended = if result.is_ok() { "passed" } else { "failed" };
     eprintln!(

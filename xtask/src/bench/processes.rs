@@ -1,0 +1,178 @@
+//! What takes part in a run, as processes of its own: the server, the sink, the harness.
+//!
+//! Each listens on a port that the system picks, says so on its first lines, and is ended when its
+//! handle is dropped, so also when a run fails. Nothing else is ever signalled. `lab.rs` calls it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Longer than a server takes to finish what is in flight.
+const STOP: Duration = Duration::from_secs(45);
+
+/// A process that ends with its handle.
+struct Process {
+    child: Child,
+    /// Closed when the process has ended its output.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Process {
+    /// Starts a program and waits for the address that it says it listens at.
+    fn start(command: &mut Command) -> Result<(Self, String)> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = started.with_context(|| format!("failed to start {program}"))?;
+        let output = child.stdout.take().expect("its output was asked for");
+        let (running, ended) = mpsc::channel();
+        let process = Self { child, ended };
+        let mut lines = BufReader::new(output).lines();
+        let address = loop {
+            let line = lines.next().with_context(|| {
+                format!("{program} ended before it listened; its message is above")
+            })??;
+            if line.contains("listening")
+                && let Some((_, address)) = line.split_once("http://")
+            {
+                break address.trim().to_owned();
+            }
+        };
+        // The rest of its output must not fill the pipe.
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            drop(running);
+        });
+        Ok((process, address))
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn stop(&self) -> Result<()> {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-s", "TERM", &id]).status();
+        ensure!(
+            asked.context("failed to start kill")?.success(),
+            "failed to signal process {id}"
+        );
+        let ended = self.ended.recv_timeout(STOP);
+        ensure!(
+            ended == Err(mpsc::RecvTimeoutError::Disconnected),
+            "process {id} has not ended {STOP:?} after it was asked to"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The receiver of a run.
+pub(super) struct Sink {
+    /// `127.0.0.1:port`.
+    pub(super) address: String,
+    _process: Process,
+}
+
+impl Sink {
+    /// A sink that also speaks TLS if it may leave its CA in a folder.
+    pub(super) fn start(binaries: &Path, tls_folder: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(binaries.join("webhook-bench"));
+        command.args(["sink", "--addr", "127.0.0.1:0"]);
+        if let Some(folder) = tls_folder {
+            command.arg("--tls-dir").arg(folder);
+        }
+        let (process, address) = Process::start(&mut command)?;
+        Ok(Self {
+            address,
+            _process: process,
+        })
+    }
+}
+
+/// The server of a run, on a data folder of its own.
+pub(super) struct Server {
+    /// `127.0.0.1:port`.
+    pub(super) address: String,
+    pub(super) data: PathBuf,
+    process: Process,
+}
+
+impl Server {
+    /// A sandbox that may deliver to this machine. `settings` are further ones, by the part of their
+    /// variables after `HARKARA_`.
+    pub(super) fn start(
+        binaries: &Path,
+        folder: &Path,
+        settings: &[(&str, &OsStr)],
+    ) -> Result<Self> {
+        let data = folder.join("data");
+        let mut command = Command::new(binaries.join("harkara"));
+        command
+            .arg("serve")
+            .env_clear()
+            .env("HARKARA_LISTEN", "127.0.0.1:0")
+            .env("HARKARA_DATA_DIR", &data)
+            .env("HARKARA_LOG__LEVEL", "warn")
+            .env("HARKARA_DESTINATIONS__ALLOW_HTTP", "true")
+            .env("HARKARA_DESTINATIONS__ALLOW_PRIVATE", "127.0.0.0/8")
+            .envs(
+                settings
+                    .iter()
+                    .map(|(name, value)| (format!("HARKARA_{name}"), value)),
+            );
+        let (process, address) = Process::start(&mut command)?;
+        Ok(Self {
+            address,
+            data,
+            process,
+        })
+    }
+
+    /// The process's id.
+    pub(super) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Stops it in good order, which closes its store, and gives the bytes of the store on disk.
+    pub(super) fn stop(self) -> Result<u64> {
+        self.process.stop()?;
+        let files = fs::read_dir(&self.data).context("failed to look into the data folder")?;
+        let mut bytes = 0;
+        for file in files {
+            let file = file?;
+            if file.file_name().to_string_lossy().starts_with("harkara.db") {
+                bytes += file.metadata()?.len();
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Runs the harness and reads what it measured.
+pub(super) fn harness(binaries: &Path, arguments: Vec<&str>) -> Result<Value> {
+    let mut command = Command::new(binaries.join("webhook-bench"));
+    let output = command
+        .args(&arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to start webhook-bench")?;
+    ensure!(
+        output.status.success(),
+        "webhook-bench {} ended with {}; its message is above",
+        arguments.first().unwrap_or(&""),
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).context("failed to read what the harness measured")
+}
