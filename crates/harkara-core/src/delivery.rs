@@ -333,8 +333,7 @@ pub fn plan(
 }
 
 /// The same event once more for an endpoint that may have changed since. `which` tells this replay
-/// from every other of the event, a replay job's id for instance: the same text makes the same
-/// delivery, so that a job which starts over repeats nothing.
+/// from every other that is made of the event in the same millisecond.
 pub fn replay(
     event: &Event,
     endpoint: &Endpoint,

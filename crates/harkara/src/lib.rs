@@ -1,4 +1,4 @@
-//! Harkara's body: the API, the store, the dispatcher, the dashboard and the command line.
+//! Harkara's body: the API, the store, the dispatcher and the command line.
 //!
 //! What may happen and what follows from it is decided in `harkara-core`; this crate parses,
 //! commits, sends and shows. `main.rs` is its only caller besides the tests.

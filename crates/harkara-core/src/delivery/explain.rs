@@ -1,6 +1,6 @@
 //! Why an event was, or was not, sent to an endpoint: plain facts in the order they happened.
 //!
-//! API, command line and dashboard print the same lines. The store's rows fill [`ExplainInput`];
+//! The API and the demo print the same lines. The store's rows fill [`ExplainInput`];
 //! nothing is looked up here, and no address or secret is ever part of a line.
 
 use harkara_webhook::{EventName, Since, WebhookVersion, catalog};

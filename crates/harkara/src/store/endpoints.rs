@@ -1,7 +1,7 @@
 //! Endpoints: read from a cache by nearly every request, changed now and then by people.
 //!
 //! Each change is guarded by the version that was seen. A deleted endpoint stays for the history of
-//! its deliveries, which are withdrawn with it. Called by the API, the dashboard and the dispatcher.
+//! its deliveries, which are withdrawn with it. Called by the API and the dispatcher.
 
 use std::sync::Arc;
 

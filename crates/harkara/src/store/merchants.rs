@@ -1,7 +1,7 @@
 //! Merchants, their API keys, and what is scheduled to happen for them by itself.
 //!
 //! Merchants and keys are cached, for every request asks for both. Nothing here checks a secret:
-//! the store keeps a hash and hands it out. Called by the API, the dashboard and the test gateway.
+//! the store keeps a hash and hands it out. Called by the API and the test gateway.
 
 use std::sync::Arc;
 

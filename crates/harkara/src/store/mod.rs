@@ -2,7 +2,7 @@
 //!
 //! The only room that knows SQL; it never knows why a row changes. Callers hand in values
 //! ([`Commit`], [`Settle`]…) that say what is to be true together, and wait for the flush that
-//! carries them. `submit.rs`, the dispatcher, the API's reads and the dashboard call it.
+//! carries them. `submit.rs`, the dispatcher and the API's reads call it.
 //!
 //! Every write waits for the disk, so an `Ok` survives power loss; an error means that nothing of
 //! the call is stored. Reads see all writes that were answered before they began.
