@@ -44,6 +44,9 @@ pub struct Endpoint {
     pub order: OrderMode,
     /// The longest that one attempt may take, 1 to 60.
     pub timeout_seconds: u8,
+    /// How many attempts may be started in a second; `None` for as many as it takes well.
+    #[serde(default)]
+    pub rate_per_second: Option<u32>,
     pub state: EndpointState,
     pub created_at: Timestamp,
 }
@@ -55,6 +58,11 @@ pub enum EndpointState {
     Active,
     /// Its deliveries wait. `reason` is a sentence for people.
     Paused {
+        reason: String,
+        at: Timestamp,
+    },
+    /// The same, because it did nothing but fail for days.
+    Disabled {
         reason: String,
         at: Timestamp,
     },
@@ -131,6 +139,7 @@ const RESERVED_HEADERS: [&str; 11] = [
 const RESERVED_HEADER_PREFIXES: [&str; 4] = ["content-", "harkara-", "proxy-", "webhook-"];
 
 const MAX_TIMEOUT_SECONDS: u8 = 60;
+const MAX_RATE_PER_SECOND: u32 = 10_000;
 
 /// What an endpoint may not be set to, and why. Positions count characters from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -194,6 +203,8 @@ pub enum EndpointRefusal {
     },
     #[error("the timeout must be 1 to {MAX_TIMEOUT_SECONDS} seconds, and is {seconds}")]
     Timeout { seconds: u64 },
+    #[error("the rate must be 1 to {MAX_RATE_PER_SECOND} attempts a second, and is {rate}")]
+    Rate { rate: u64 },
 }
 
 /// What a password may contain although some receivers are known to stumble over it.
@@ -332,6 +343,14 @@ pub fn check_timeout(seconds: u64) -> Result<u8, EndpointRefusal> {
     match u8::try_from(seconds) {
         Ok(short @ 1..=MAX_TIMEOUT_SECONDS) => Ok(short),
         Ok(_) | Err(_) => Err(EndpointRefusal::Timeout { seconds }),
+    }
+}
+
+/// Refuses rates outside 1 to 10,000 a second; `Ok` carries the number in its final type.
+pub fn check_rate(rate: u64) -> Result<u32, EndpointRefusal> {
+    match u32::try_from(rate) {
+        Ok(fine @ 1..=MAX_RATE_PER_SECOND) => Ok(fine),
+        Ok(_) | Err(_) => Err(EndpointRefusal::Rate { rate }),
     }
 }
 

@@ -28,7 +28,8 @@ create table api_keys (
 ) without rowid;
 create unique index api_keys_by_key_id on api_keys (key_id);
 
--- state: active, paused, deleted. The state in `doc` is never read.
+-- state: active, paused, disabled, deleted. The state in `doc` is never read. `health` is that of an
+-- endpoint that is not well; while its breaker is open, nothing is born claimed.
 create table endpoints (
     merchant_id text not null,
     endpoint_id text not null,
@@ -37,8 +38,22 @@ create table endpoints (
     state text not null,
     state_reason text,
     state_at bigint,
+    rate_per_second bigint,
+    health text,
+    breaker_open bigint not null default 0,
     created_at bigint not null,
     primary key (merchant_id, endpoint_id)
+) without rowid;
+
+-- What merchants are told about their endpoints.
+create table operational_events (
+    merchant_id text not null,
+    position bigint not null,
+    endpoint_id text not null,
+    kind text not null,
+    sentence text not null,
+    created_at bigint not null,
+    primary key (merchant_id, position)
 ) without rowid;
 
 -- origin: own (decided here) or foreign (a snapshot of somebody else's ledger, which has no

@@ -224,10 +224,12 @@ fn own_folder(folder: &Path) -> anyhow::Result<()> {
 fn limits(config: &Config) -> Limits {
     Limits {
         permits: config.delivery.permits,
+        permits_per_merchant: config.delivery.permits_per_merchant,
         permits_per_endpoint: config.delivery.permits_per_endpoint,
         lease: LEASE,
         attempt: ATTEMPT_MAX.saturating_add(SETTLE_MARGIN),
         sweep: config.delivery.sweep,
+        disable_after: config.delivery.disable_after,
     }
 }
 

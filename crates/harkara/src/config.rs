@@ -83,11 +83,15 @@ pub struct ApiConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryConfig {
     pub permits: usize,
+    pub permits_per_merchant: usize,
+    /// For an endpoint that answers well; it begins with fewer.
     pub permits_per_endpoint: usize,
     pub inbox_events: usize,
     pub inbox_bytes: usize,
     pub attempt_timeout: Duration,
     pub sweep: Duration,
+    /// How long an endpoint may do nothing but fail before it is disabled.
+    pub disable_after: Duration,
 }
 
 /// Which addresses may be called.
@@ -161,14 +165,6 @@ impl Config {
     /// What no setting can be wrong about alone.
     fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
         let delivery = &self.delivery;
-        if delivery.permits_per_endpoint > delivery.permits {
-            let reason = format!(
-                "one endpoint cannot have more permits than all together ({}); lower it or raise \
-                 delivery.permits",
-                delivery.permits,
-            );
-            return Err(layers.refuse("delivery.permits_per_endpoint", reason));
-        }
         if delivery.inbox_bytes < self.api.body_limit_bytes {
             let reason = format!(
                 "it must hold at least one request body ({} bytes); raise it or lower \
@@ -258,11 +254,15 @@ impl DeliveryConfig {
     fn read(layers: &Layers) -> Result<Self, ConfigError> {
         Ok(Self {
             permits: layers.number("delivery.permits", 1..=100_000)?,
+            permits_per_merchant: layers.number("delivery.permits_per_merchant", 1..=100_000)?,
             permits_per_endpoint: layers.number("delivery.permits_per_endpoint", 1..=1_000)?,
             inbox_events: layers.number("delivery.inbox_events", 1..=10_000_000)?,
             inbox_bytes: layers.number("delivery.inbox_bytes", 1_024..=4_294_967_295)?,
             attempt_timeout: layers.seconds("delivery.attempt_timeout_seconds", 1..=60)?,
             sweep: layers.seconds("delivery.sweep_seconds", 1..=60)?,
+            disable_after: layers
+                .number("delivery.disable_after_days", 1..=3_650)
+                .map(|days: u64| Duration::from_secs(days * 86_400))?,
         })
     }
 }

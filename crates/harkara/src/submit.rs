@@ -12,7 +12,7 @@ use harkara_core::command::Command;
 use harkara_core::delivery::NewDelivery;
 use harkara_core::derive::{self, Snapshot};
 use harkara_core::endpoint::Endpoint;
-use harkara_core::id::{self, MandateId, MerchantId, RefundId};
+use harkara_core::id::{self, EndpointId, MandateId, MerchantId, RefundId};
 use harkara_core::mandate::{self, Mandate};
 use harkara_core::merchant::Merchant;
 use harkara_core::notification::{self, Notification, NotificationCommand};
@@ -491,9 +491,9 @@ impl Submit {
         self.store_and_hand_over(commit).await.map(drop)
     }
 
-    /// A hint that something may be due that no commit has handed over: an endpoint was resumed.
-    pub fn wake(&self) {
-        self.inbox.wake();
+    /// A person says that an endpoint is to be called again; what waited for it may be due.
+    pub fn resumed(&self, merchant_id: &MerchantId, endpoint_id: &EndpointId) {
+        self.inbox.resumed(merchant_id, endpoint_id);
     }
 
     fn stripe(&self, merchant_id: &MerchantId, commands: &[Command]) -> &Mutex<()> {

@@ -7,6 +7,7 @@ use harkara_webhook::{EventName, Since, WebhookVersion, catalog};
 
 use super::DeliveryState;
 use crate::endpoint::EndpointState;
+use crate::health::{Breaker, Health};
 use crate::time::Timestamp;
 
 /// All that [`explain`] looks at: an event, its endpoint as it is now, and the delivery between.
@@ -21,6 +22,7 @@ pub struct ExplainInput {
     pub reason: Option<String>,
     pub endpoint_version: WebhookVersion,
     pub endpoint_state: EndpointState,
+    pub endpoint_health: Health,
     /// The earlier event of the same subject whose delivery this one waits for.
     pub waiting_on_sequence: Option<i64>,
     /// Oldest first.
@@ -92,16 +94,36 @@ fn hold_ups(input: &ExplainInput) -> Vec<String> {
         return Vec::new();
     }
     let mut facts = Vec::new();
-    if let EndpointState::Paused { reason, at } = &input.endpoint_state {
-        facts.push(format!(
-            "the endpoint has been paused since {}: {reason}",
-            at.iso()
-        ));
+    let stopped = |what: &str, reason: &str, at: Timestamp| {
+        format!("the endpoint has been {what} since {}: {reason}", at.iso())
+    };
+    match &input.endpoint_state {
+        EndpointState::Active => facts.extend(breaker(input)),
+        EndpointState::Paused { reason, at } => facts.push(stopped("paused", reason, *at)),
+        EndpointState::Disabled { reason, at } => facts.push(stopped("disabled", reason, *at)),
     }
     if let Some(sequence) = input.waiting_on_sequence {
         facts.push(format!("waiting for sequence {sequence}"));
     }
     facts
+}
+
+/// What an endpoint that is not well is sent.
+fn breaker(input: &ExplainInput) -> Option<String> {
+    let Health {
+        breaker, failures, ..
+    } = &input.endpoint_health;
+    match breaker {
+        Breaker::Closed => None,
+        Breaker::Open { probe_at, .. } => Some(format!(
+            "the last {failures} attempts at the endpoint have failed, so it is sent one delivery at \
+             a time, the next at {}",
+            probe_at.iso()
+        )),
+        Breaker::HalfOpen { window, .. } => Some(format!(
+            "the endpoint has begun to answer again and is sent at most {window} at a time"
+        )),
+    }
 }
 
 fn attempt(attempt: &ExplainedAttempt) -> String {
@@ -139,7 +161,9 @@ fn ending(input: &ExplainInput) -> String {
 fn next_attempt(input: &ExplainInput) -> String {
     let paused = match input.endpoint_state {
         EndpointState::Active => "",
-        EndpointState::Paused { .. } => ", once the endpoint is active again",
+        EndpointState::Paused { .. } | EndpointState::Disabled { .. } => {
+            ", once the endpoint is active again"
+        }
     };
     match input.due_at {
         Some(due_at) if due_at > input.now => format!("next attempt at {}{paused}", due_at.iso()),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::endpoint::{EndpointState, Sealed};
+use crate::health::Health;
 use crate::id::OrderId;
 
 const NOW: &str = "2023-08-10T07:00:00Z";
@@ -39,6 +40,7 @@ fn endpoint(id: &str, created_seconds: i64) -> Endpoint {
         success: SuccessRule::Only200,
         order: OrderMode::Hold,
         timeout_seconds: 30,
+        rate_per_second: None,
         state: EndpointState::Active,
         created_at: Timestamp::from_seconds(created_seconds),
     }
@@ -432,6 +434,7 @@ mod explaining {
             reason: None,
             endpoint_version: WebhookVersion::date(2020, 10, 31),
             endpoint_state: EndpointState::Active,
+            endpoint_health: Health::default(),
             waiting_on_sequence: None,
             attempts: Vec::new(),
             due_at: Some(now()),
@@ -513,6 +516,44 @@ mod explaining {
         the endpoint has been paused since 2023-08-10T07:01:00Z: the receiver answered 410
         waiting for sequence 3
         no attempt is due before the wait is over
+        ");
+    }
+
+    #[test]
+    fn at_an_endpoint_that_is_not_well() {
+        let mut endpoint_health = Health::default();
+        for _ in 0..10 {
+            endpoint_health.failed(now(), Duration::from_secs(86_400));
+        }
+        let open = ExplainInput {
+            endpoint_health: endpoint_health.clone(),
+            ..input()
+        };
+        endpoint_health.succeeded(8);
+        let half_open = ExplainInput {
+            endpoint_health,
+            ..input()
+        };
+        let disabled = ExplainInput {
+            endpoint_state: EndpointState::Disabled {
+                reason: "every attempt has failed".to_owned(),
+                at: minutes(1),
+            },
+            ..input()
+        };
+        insta::assert_snapshot!([open, half_open, disabled].map(|input| say(&input)).join("\n"), @r"
+        TXN_CHARGED was derived from txn charged: ms-1-1 at 2023-08-10T07:00:00Z
+        TXN_CHARGED needs ≥ 2020-10-31, endpoint has 2020-10-31
+        the last 10 attempts at the endpoint have failed, so it is sent one delivery at a time, the next at 2023-08-10T07:00:05Z
+        next attempt due since 2023-08-10T07:00:00Z
+        TXN_CHARGED was derived from txn charged: ms-1-1 at 2023-08-10T07:00:00Z
+        TXN_CHARGED needs ≥ 2020-10-31, endpoint has 2020-10-31
+        the endpoint has begun to answer again and is sent at most 1 at a time
+        next attempt due since 2023-08-10T07:00:00Z
+        TXN_CHARGED was derived from txn charged: ms-1-1 at 2023-08-10T07:00:00Z
+        TXN_CHARGED needs ≥ 2020-10-31, endpoint has 2020-10-31
+        the endpoint has been disabled since 2023-08-10T07:01:00Z: every attempt has failed
+        next attempt due since 2023-08-10T07:00:00Z, once the endpoint is active again
         ");
     }
 

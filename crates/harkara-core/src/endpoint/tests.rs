@@ -14,6 +14,7 @@ fn endpoint(version: &str) -> Endpoint {
         success: SuccessRule::Only200,
         order: OrderMode::Hold,
         timeout_seconds: 30,
+        rate_per_second: None,
         state: EndpointState::Active,
         created_at: Timestamp::default(),
     }

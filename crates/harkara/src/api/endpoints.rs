@@ -14,6 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{self, Event};
 use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::health::{Breaker, Health};
 use harkara_core::id::{
     EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
 };
@@ -42,6 +43,22 @@ const REASON_MAX: usize = 200;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Pause {
     reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Resume {
+    waiting: Waiting,
+}
+
+/// What becomes of the deliveries that wait for an endpoint when it is resumed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Waiting {
+    #[default]
+    Send,
+    /// They can be replayed later.
+    Withdraw,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,7 +98,7 @@ pub(super) async fn create(
     );
     let warnings = apply(&api, &mut endpoint, settings)?;
     api.store.put_endpoint(&endpoint, 0).await?;
-    let mut shown = show(&endpoint);
+    let mut shown = show(&endpoint, None);
     shown["warnings"] = warnings.into();
     if let Some(password) = generated {
         shown["password"] = password.as_str().into();
@@ -94,8 +111,8 @@ pub(super) async fn list(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
 ) -> Result<Response, ApiError> {
-    let endpoints = api.store.endpoints(&merchant.merchant_id).await?;
-    let shown: Vec<Value> = endpoints.iter().map(|endpoint| show(endpoint)).collect();
+    let rows = api.store.endpoint_rows(&merchant.merchant_id).await?;
+    let shown: Vec<Value> = rows.iter().map(show_row).collect();
     Ok(json_answer(&json!({ "endpoints": shown })))
 }
 
@@ -106,7 +123,7 @@ pub(super) async fn read(
     Path(endpoint_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let row = find(&api, &merchant.merchant_id, &EndpointId::new(endpoint_id)).await?;
-    Ok(json_answer(&show(&row.endpoint)))
+    Ok(json_answer(&show_row(&row)))
 }
 
 /// `PATCH /endpoints/{endpoint_id}`: any subset of what `create` takes.
@@ -126,7 +143,7 @@ pub(super) async fn update(
             Err(error) if error.kind == DbErrorKind::Stale && !tried => tried = true,
             result => {
                 result?;
-                let mut shown = show(&row.endpoint);
+                let mut shown = show_row(&row);
                 shown["warnings"] = warnings.into();
                 return Ok(json_answer(&shown));
             }
@@ -163,16 +180,26 @@ pub(super) async fn pause(
     .await
 }
 
-/// `POST /endpoints/{endpoint_id}/resume`: what waited becomes due.
+/// `POST /endpoints/{endpoint_id}/resume`: what waited becomes due, or is withdrawn if the merchant
+/// says so. The endpoint counts as well from here on.
 pub(super) async fn resume(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
     Path(endpoint_id): Path<String>,
+    JsonBody(resume): JsonBody<Resume>,
 ) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
     let endpoint_id = EndpointId::new(endpoint_id);
+    if resume.waiting == Waiting::Withdraw {
+        let reason = "the endpoint was resumed without what waited for it";
+        let withdrawn = api
+            .store
+            .withdraw(merchant_id, &endpoint_id, reason, api.clock.now());
+        withdrawn.await?;
+    }
     let active = EndpointState::Active;
-    let resumed = set_state(&api, &merchant.merchant_id, endpoint_id, active).await?;
-    api.submit.wake();
+    let resumed = set_state(&api, merchant_id, endpoint_id.clone(), active).await?;
+    api.submit.resumed(merchant_id, &endpoint_id);
     Ok(resumed)
 }
 
@@ -188,7 +215,7 @@ async fn set_state(
         .await;
     set.map_err(|error| gone(error, &endpoint_id))?;
     let row = find(api, merchant_id, &endpoint_id).await?;
-    Ok(json_answer(&show(&row.endpoint)))
+    Ok(json_answer(&show_row(&row)))
 }
 
 /// `DELETE /endpoints/{endpoint_id}`: what it has not settled is withdrawn.
@@ -298,8 +325,12 @@ fn gone(error: DbError, endpoint_id: &EndpointId) -> ApiError {
     }
 }
 
+fn show_row(row: &EndpointRow) -> Value {
+    show(&row.endpoint, row.health.as_ref())
+}
+
 /// An endpoint without its password.
-fn show(endpoint: &Endpoint) -> Value {
+fn show(endpoint: &Endpoint, health: Option<&Health>) -> Value {
     let headers: Map<String, Value> = endpoint
         .headers
         .iter()
@@ -317,6 +348,8 @@ fn show(endpoint: &Endpoint) -> Value {
         "success": endpoint.success,
         "order": endpoint.order,
         "timeout_seconds": endpoint.timeout_seconds,
+        "rate_per_second": endpoint.rate_per_second,
+        "health": show_health(health.unwrap_or(&Health::default())),
         "created_at": endpoint.created_at.iso(),
     });
     match &endpoint.state {
@@ -326,8 +359,29 @@ fn show(endpoint: &Endpoint) -> Value {
             shown["paused_reason"] = reason.as_str().into();
             shown["paused_at"] = at.iso().into();
         }
+        EndpointState::Disabled { reason, at } => {
+            shown["state"] = "disabled".into();
+            shown["disabled_reason"] = reason.as_str().into();
+            shown["disabled_at"] = at.iso().into();
+        }
     }
     shown
+}
+
+/// How the endpoint is doing, as far as it is worth remembering: short streaks of failures are in
+/// its attempts alone.
+fn show_health(health: &Health) -> Value {
+    let (breaker, probe_at) = match health.breaker {
+        Breaker::Closed => ("closed", None),
+        Breaker::Open { probe_at, .. } => ("open", Some(probe_at.iso())),
+        Breaker::HalfOpen { .. } => ("half_open", None),
+    };
+    json!({
+        "breaker": breaker,
+        "next_probe_at": probe_at,
+        "failures_in_a_row": health.failures,
+        "failing_since": health.failing_since.map(Timestamp::iso),
+    })
 }
 
 /// Whether an event is sent to this endpoint, and why not.

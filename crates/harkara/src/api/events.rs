@@ -79,7 +79,7 @@ pub(super) async fn feed(
     State(api): State<Api>,
     input: Input,
 ) -> Result<Response, ApiError> {
-    refuse_unknown(&input)?;
+    refuse_unknown(&input, FEED_PARAMETERS)?;
     let after = input.text("after").map_or(Ok(0), read_cursor)?;
     let limit = input.integer("limit")?.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let limit = usize::try_from(limit).expect("clamped to small numbers");
@@ -260,15 +260,15 @@ fn unknown(event_id: &EventId) -> ApiError {
     ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
 }
 
-fn refuse_unknown(input: &Input) -> Result<(), ApiError> {
+pub(super) fn refuse_unknown(input: &Input, known: &[&str]) -> Result<(), ApiError> {
     let given = input.starting_with(&[""]);
     match given
         .iter()
-        .find(|(name, _)| !FEED_PARAMETERS.contains(&name.as_str()))
+        .find(|(name, _)| !known.contains(&name.as_str()))
     {
         None => Ok(()),
         Some((name, _)) => {
-            let known = FEED_PARAMETERS.join(", ");
+            let known = known.join(", ");
             Err(ApiError::field(
                 name,
                 format!("is unknown here; expected one of {known}"),
@@ -294,7 +294,7 @@ pub(super) fn cursor(position: i64) -> String {
     format!("c{position:x}")
 }
 
-fn read_cursor(text: &str) -> Result<i64, ApiError> {
+pub(super) fn read_cursor(text: &str) -> Result<i64, ApiError> {
     let position = text
         .strip_prefix('c')
         .and_then(|hex| i64::from_str_radix(hex, 16).ok());

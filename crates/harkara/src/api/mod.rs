@@ -14,6 +14,7 @@ mod json;
 mod mandates;
 mod merchants;
 mod notifications;
+mod operational_events;
 mod orders;
 mod outcomes;
 mod parameters;
@@ -131,6 +132,7 @@ pub fn router(api: Api) -> Router {
         .route("/endpoints/{endpoint_id}/pause", post(endpoints::pause))
         .route("/endpoints/{endpoint_id}/resume", post(endpoints::resume))
         .route("/endpoints/{endpoint_id}/test", post(endpoints::test))
+        .route("/operational-events", get(operational_events::list))
         .route("/events/{event_id}", get(events::read))
         .route("/events/{event_id}/deliveries", get(events::deliveries))
         .route("/events/{event_id}/explain", get(events::explain))

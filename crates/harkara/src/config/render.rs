@@ -42,6 +42,7 @@ impl Config {
             format!("json_depth = {}", api.json_depth),
             "\n[delivery]".into(),
             format!("permits = {}", delivery.permits),
+            format!("permits_per_merchant = {}", delivery.permits_per_merchant),
             format!("permits_per_endpoint = {}", delivery.permits_per_endpoint),
             format!("inbox_events = {}", delivery.inbox_events),
             format!("inbox_bytes = {}", delivery.inbox_bytes),
@@ -50,6 +51,10 @@ impl Config {
                 delivery.attempt_timeout.as_secs()
             ),
             format!("sweep_seconds = {}", delivery.sweep.as_secs()),
+            format!(
+                "disable_after_days = {}",
+                delivery.disable_after.as_secs() / 86_400
+            ),
             "\n[destinations]".into(),
             format!("allow_http = {}", destinations.allow_http),
             format!("allow_private = [{}]", private.join(", ")),

@@ -40,11 +40,13 @@ fn the_defaults() {
 
     [delivery]
     permits = 2000
-    permits_per_endpoint = 8
+    permits_per_merchant = 256
+    permits_per_endpoint = 64
     inbox_events = 10000
     inbox_bytes = 67108864
     attempt_timeout_seconds = 30
     sweep_seconds = 1
+    disable_after_days = 5
 
     [destinations]
     allow_http = false
@@ -218,7 +220,6 @@ fn values_are_refused_with_the_reason() {
         error("[api]\njson_depth = 1000", &[]),
         error("[delivery]\npermits = -1", &[]),
         error("", &[("HARKARA_DELIVERY__PERMITS", "many")]),
-        error("[delivery]\npermits = 4", &[]),
         error("[delivery]\ninbox_bytes = 2048", &[]),
         error("[destinations]\nports = [443, 70000]", &[]),
         error("[destinations]\nports = []", &[]),
@@ -241,7 +242,6 @@ fn values_are_refused_with_the_reason() {
     use api.json_depth = 1000 from harkara.toml: it must be a whole number from 8 to 127
     use delivery.permits = -1 from harkara.toml: it must be a whole number from 1 to 100000
     use delivery.permits = "many" from HARKARA_DELIVERY__PERMITS: it must be a whole number from 1 to 100000
-    use delivery.permits_per_endpoint = 8 from the defaults: one endpoint cannot have more permits than all together (4); lower it or raise delivery.permits
     use delivery.inbox_bytes = 2048 from harkara.toml: it must hold at least one request body (262144 bytes); raise it or lower api.body_limit_bytes
     use destinations.ports = [443, 70000] from harkara.toml: it must be a list of ports from 1 to 65535
     use destinations.ports = [] from harkara.toml: without a port nothing can be sent; name at least 443

@@ -3,29 +3,38 @@
 //! A state machine without sockets, store or clock: inputs and the time go in, actions come out.
 //! `run.rs` carries the actions out in production; tests and the simulation carry them out on a
 //! clock of their own. Everything it remembers may be lost: the store knows what is due.
+//!
+//! `lane.rs` says what one endpoint does next, `permits.rs` counts over all of them; here they take
+//! turns.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use harkara_core::delivery::{self, Attempted, Outcome, Verdict};
-use harkara_core::endpoint::Endpoint;
+use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::health::News;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 
 use super::inbox::Held;
-use crate::store::{AttemptRow, ClaimAsk, Claimed, FarEndpoint, Lease, Settle, Settled, Sweep};
+use super::lane::{Lane, Lesson, Place, Step};
+use super::permits::Permits;
+use crate::store::{
+    AttemptRow, ClaimAsk, Claimed, FarEndpoint, Lease, NewOperationalEvent, Settle, Settled, Sweep,
+};
 
-/// Deliveries of one endpoint that may lie in memory; more are given back to the store, so that a
-/// dead endpoint cannot fill the inbox.
-const READY_MAX: usize = 512;
+/// How long an idle endpoint's lane is kept for what it has learned.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What the dispatcher is bound by.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Attempts in flight over all endpoints.
+    /// Deliveries claimed or in flight over all endpoints.
     pub permits: usize,
-    /// Attempts in flight to one endpoint.
+    /// The same for one merchant's endpoints.
+    pub permits_per_merchant: usize,
+    /// Attempts in flight to one endpoint that answers well; it begins with fewer.
     pub permits_per_endpoint: usize,
     /// How long a claim lasts.
     pub lease: Duration,
@@ -34,6 +43,8 @@ pub struct Limits {
     pub attempt: Duration,
     /// How often the store is looked through while nothing hints at work.
     pub sweep: Duration,
+    /// How long nothing but failures is put up with before an endpoint is disabled.
+    pub disable_after: Duration,
 }
 
 /// Something that happened.
@@ -54,6 +65,10 @@ pub enum Input {
     /// No attempt was made, or nobody knows how it went: the endpoint is paused or gone, or could not
     /// be read, or the task ended badly. The claim goes back, and the store knows what to do with it.
     Unsent(Box<Unsent>),
+    /// No attempt was made, for the receiver's address has as many as it may have.
+    Crowded(Box<Claimed>),
+    /// A person says that the endpoint is to be called again.
+    Resumed(Key),
     /// A settle was flushed; `None` when it failed, and the lease will bring the delivery back.
     Settled {
         key: Key,
@@ -113,30 +128,17 @@ pub type Key = (MerchantId, EndpointId);
 pub struct Dispatcher {
     limits: Limits,
     lanes: HashMap<Key, Lane>,
+    permits: Permits,
     /// Lanes that may be able to start something, each at most once; they take turns.
     turns: VecDeque<Key>,
-    in_flight: usize,
-    /// Deliveries that lie here because a claim brought them, and those that a claim may yet bring.
-    /// With what is in flight they stay within the permits, whatever the number of endpoints.
-    claimed: usize,
+    /// Lanes that can go on at some time, one entry each.
+    timers: BTreeSet<(Timestamp, Key)>,
     sweeping: bool,
     sweep_again: bool,
     next_sweep: Timestamp,
+    next_pruning: Timestamp,
+    seen_at: Timestamp,
     draining: bool,
-}
-
-/// One endpoint's deliveries in memory.
-#[derive(Default)]
-struct Lane {
-    ready: VecDeque<Held>,
-    /// Subjects with an attempt that is not settled: two deliveries of one are never in flight.
-    busy: HashSet<String>,
-    in_flight: usize,
-    /// The store may hold due deliveries of this endpoint.
-    backlog: bool,
-    /// What a claim under way may bring at most; 0 when there is none.
-    asked: usize,
-    queued: bool,
 }
 
 impl Dispatcher {
@@ -145,12 +147,14 @@ impl Dispatcher {
         Self {
             limits,
             lanes: HashMap::new(),
+            permits: Permits::new(limits.permits, limits.permits_per_merchant),
             turns: VecDeque::new(),
-            in_flight: 0,
-            claimed: 0,
+            timers: BTreeSet::new(),
             sweeping: false,
             sweep_again: false,
             next_sweep: now,
+            next_pruning: now.plus(REMEMBERED),
+            seen_at: now,
             draining: false,
         }
     }
@@ -159,19 +163,28 @@ impl Dispatcher {
     /// harmless, and needed when `next_wake` has come.
     pub fn step(&mut self, inputs: Vec<Input>, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
+        if now < self.seen_at {
+            self.pull_in(now);
+        }
+        self.seen_at = now;
         for input in inputs {
             self.note(input, now, &mut actions);
         }
         if self.draining {
             return actions;
         }
-        // A clock that went back must not keep the next look away for long.
-        self.next_sweep = self.next_sweep.min(now.plus(self.limits.sweep));
         if !self.sweeping && (self.sweep_again || self.next_sweep <= now) {
             self.sweeping = true;
             self.sweep_again = false;
             self.next_sweep = now.plus(self.limits.sweep);
             actions.push(Action::Sweep);
+        }
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, key)) = self.timers.pop_first()
+        {
+            self.lane(&key, now).timer = None;
+            self.queue(key);
         }
         self.start(now, &mut actions);
         actions
@@ -179,58 +192,50 @@ impl Dispatcher {
 
     /// When to call `step` even if nothing happens.
     pub fn next_wake(&self) -> Timestamp {
-        self.next_sweep
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().fold(self.next_sweep, Timestamp::min)
     }
 
     /// Starts nothing any more, and gives back what lies here unsent.
     pub fn drain(&mut self) -> Vec<Action> {
         self.draining = true;
-        let waiting = self
-            .lanes
-            .values_mut()
-            .flat_map(|lane| lane.ready.drain(..));
-        let leases: Vec<Lease> = waiting.map(|held| held.claimed.lease()).collect();
-        if leases.is_empty() {
-            Vec::new()
-        } else {
-            vec![Action::Release(leases)]
+        let mut actions = Vec::new();
+        let mut keys: Vec<Key> = self.lanes.keys().cloned().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let returned = self.lanes.get_mut(&key).map(Lane::empty);
+            self.give_back(&key, returned.unwrap_or_default(), &mut actions);
         }
+        actions
     }
 
     /// Whether every attempt has been settled.
     pub fn is_idle(&self) -> bool {
-        self.lanes.values().all(|lane| lane.busy.is_empty())
+        self.lanes.values().all(Lane::is_settled)
     }
 
     fn note(&mut self, input: Input, now: Timestamp, actions: &mut Vec<Action>) {
         match input {
-            Input::Born(born) => self.take_in(born, actions),
+            Input::Born(born) => self.take_in(born, now, actions),
             Input::Woken => self.sweep_again = true,
             Input::Swept(sweep) => {
                 self.sweeping = false;
-                let Some(sweep) = sweep else { return };
-                if let Some(next_due) = sweep.next_due {
-                    self.next_sweep = self.next_sweep.min(next_due.max(now));
-                }
-                actions.extend(sweep.far.into_iter().map(Action::PullIn));
-                for due in sweep.endpoints {
-                    let key = (due.merchant_id, due.endpoint_id);
-                    self.lanes.entry(key.clone()).or_default().backlog = true;
-                    self.queue(key);
+                self.prune(now);
+                if let Some(sweep) = sweep {
+                    self.swept(sweep, now, actions);
                 }
             }
             Input::Claimed { key, claimed } => {
-                let lane = self.lanes.entry(key.clone()).or_default();
                 let claimed = claimed.unwrap_or_default();
+                let came = claimed.len();
+                let lane = self.lane(&key, now);
+                let (wanted, mut returned) = lane.answered(claimed);
+                if self.draining {
+                    returned.extend(self.lane(&key, now).empty());
+                }
                 // What was asked for and did not come is free for others to ask for.
-                self.claimed = self
-                    .claimed
-                    .saturating_sub(lane.asked.saturating_sub(claimed.len()));
-                lane.asked = 0;
-                // An empty claim says that there was no more when it was made; a hint that has come
-                // since then stands.
-                lane.backlog |= !claimed.is_empty();
-                self.take_in(claimed.into_iter().map(Held::free).collect(), actions);
+                self.give_permits(&key, wanted.saturating_sub(came));
+                self.give_back(&key, returned, actions);
                 self.queue(key);
             }
             Input::Ended(ended) => self.settle(*ended, now, actions),
@@ -240,8 +245,23 @@ impl Dispatcher {
                     subject,
                     lease,
                 } = *unsent;
-                self.give_permit_back(&key).busy.remove(&subject);
+                self.lane(&key, now).land(&subject);
+                self.give_permits(&key, 1);
                 actions.push(Action::Release(vec![lease]));
+                self.queue(key);
+            }
+            Input::Crowded(claimed) => {
+                let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
+                self.lane(&key, now).put_back(*claimed, now);
+                if self.draining {
+                    let returned = self.lane(&key, now).empty();
+                    self.give_back(&key, returned, actions);
+                }
+                self.queue(key);
+            }
+            Input::Resumed(key) => {
+                self.lane(&key, now).forgive();
+                self.sweep_again = true;
                 self.queue(key);
             }
             Input::Settled {
@@ -250,15 +270,17 @@ impl Dispatcher {
                 retry_at,
                 settled,
             } => {
-                let lane = self.lanes.entry(key.clone()).or_default();
-                lane.busy.remove(&subject);
-                lane.backlog |= settled.is_some_and(|settled| settled.released > 0);
-                if settled.is_some_and(|settled| settled.paused) {
-                    let returned: Vec<Held> = lane.ready.drain(..).collect();
-                    let claimed = returned.iter().filter(|held| held.is_claimed()).count();
-                    self.claimed = self.claimed.saturating_sub(claimed);
-                    let leases = returned.iter().map(|held| held.claimed.lease()).collect();
-                    actions.push(Action::Release(leases));
+                let lane = self.lane(&key, now);
+                lane.settled(&subject);
+                match settled {
+                    None => lane.doubt(),
+                    Some(settled) => {
+                        lane.backlog |= settled.released > 0;
+                        if settled.stopped {
+                            let returned = lane.empty();
+                            self.give_back(&key, returned, actions);
+                        }
+                    }
                 }
                 if let Some(retry_at) = retry_at {
                     self.next_sweep = self.next_sweep.min(retry_at.max(now));
@@ -268,107 +290,179 @@ impl Dispatcher {
         }
     }
 
-    /// Puts claimed deliveries into their lanes, or gives them back when there is no place or no
-    /// time for them.
-    fn take_in(&mut self, held: Vec<Held>, actions: &mut Vec<Action>) {
+    fn swept(&mut self, sweep: Sweep, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Some(next_due) = sweep.next_due {
+            self.next_sweep = self.next_sweep.min(next_due.max(now));
+        }
+        actions.extend(sweep.far.into_iter().map(Action::PullIn));
+        for due in sweep.endpoints {
+            let key = (due.merchant_id, due.endpoint_id);
+            let lane = self.lane(&key, now);
+            lane.backlog = true;
+            lane.learn(due.health, now);
+            self.queue(key);
+        }
+    }
+
+    /// Puts deliveries that were born claimed into their lanes.
+    fn take_in(&mut self, born: Vec<Held>, now: Timestamp, actions: &mut Vec<Action>) {
+        let draining = self.draining;
         let mut returned = Vec::new();
-        for held in held {
+        for held in born {
             let key = (
                 held.claimed.merchant_id.clone(),
                 held.claimed.endpoint_id.clone(),
             );
-            let lane = self.lanes.entry(key.clone()).or_default();
-            if self.draining || lane.ready.len() >= READY_MAX {
-                lane.backlog = true;
-                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
-                returned.push(held.claimed.lease());
-                continue;
+            let lane = self.lane(&key, now);
+            match draining {
+                true => returned.push(held),
+                false => returned.extend(lane.take_in(held)),
             }
-            lane.ready.push_back(held);
             self.queue(key);
         }
-        if !returned.is_empty() {
-            actions.push(Action::Release(returned));
+        release(&returned, actions);
+    }
+
+    /// Gives deliveries back to the store, and the permits of those that had one.
+    fn give_back(&mut self, key: &Key, returned: Vec<Held>, actions: &mut Vec<Action>) {
+        let claimed = returned.iter().filter(|held| held.is_claimed()).count();
+        self.give_permits(key, claimed);
+        release(&returned, actions);
+    }
+
+    fn give_permits(&mut self, key: &Key, count: usize) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.held -= count;
+            self.permits.give(&key.0, lane.class(), count);
+            if lane.held == 0 {
+                self.leave_line(key);
+            }
         }
     }
 
+    fn take_permits(&mut self, key: &Key, count: usize) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.held += count;
+            self.permits.take(&key.0, lane.class(), count);
+        }
+    }
+
+    fn lane(&mut self, key: &Key, now: Timestamp) -> &mut Lane {
+        // Looked for first, for the key is copied only once in a lane's life.
+        if !self.lanes.contains_key(key) {
+            let lane = Lane::new(self.limits.permits_per_endpoint, now);
+            self.lanes.insert(key.clone(), lane);
+        }
+        self.lanes.get_mut(key).expect("it is there by now")
+    }
+
     fn queue(&mut self, key: Key) {
-        let lane = self.lanes.entry(key.clone()).or_default();
-        if !lane.queued {
-            lane.queued = true;
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && lane.place == Place::Out
+        {
+            lane.place = Place::Turn;
             self.turns.push_back(key);
         }
     }
 
-    /// Lets the lanes take turns until the permits are out or nobody can start anything.
-    fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let limits = self.limits;
-        let mut expired = Vec::new();
-        let mut starved = Vec::new();
-        while let Some(key) = self.turns.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&key) else {
-                continue;
-            };
-            lane.queued = false;
-            if self.in_flight >= limits.permits {
-                lane.queued = true;
-                self.turns.push_front(key);
-                break;
-            }
-            let expired_before = expired.len();
-            let next = match lane.in_flight < limits.permits_per_endpoint {
-                true => lane.next_sendable(now.plus(limits.attempt), &mut expired),
-                false => None,
-            };
-            for held in &expired[expired_before..] {
-                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
-            }
-            if let Some(held) = next {
-                self.claimed = self.claimed.saturating_sub(usize::from(held.is_claimed()));
-                lane.busy.insert(held.claimed.subject.clone());
-                lane.in_flight += 1;
-                self.in_flight += 1;
-                actions.push(Action::Send(held.claimed));
-                self.queue(key);
-                continue;
-            }
-            let free = limits.permits_per_endpoint.saturating_sub(lane.in_flight);
-            let free_in_all = limits.permits.saturating_sub(self.in_flight + self.claimed);
-            let wanted = free.saturating_sub(lane.ready.len()).min(free_in_all);
-            if lane.backlog && lane.asked == 0 && wanted > 0 {
-                lane.asked = wanted;
-                self.claimed += wanted;
-                lane.backlog = false;
-                let (merchant_id, endpoint_id) = key;
-                let lease_until = now.plus(limits.lease);
-                actions.push(Action::Claim(ClaimAsk {
-                    merchant_id,
-                    endpoint_id,
-                    limit: wanted,
-                    now,
-                    lease_until,
-                }));
-            } else if lane.backlog && lane.asked == 0 && free > 0 {
-                // Others have claimed all there is room for; this one asks again next time.
-                starved.push(key);
-            } else if lane.is_idle() {
-                self.lanes.remove(&key);
-            }
-        }
-        for key in starved {
-            self.queue(key);
-        }
-        if !expired.is_empty() {
-            let leases = expired.iter().map(|held| held.claimed.lease()).collect();
-            actions.push(Action::Release(leases));
+    /// Takes a lane out of its line, for it may need no permit of that kind any more. Its entry in
+    /// the line stays and is passed over.
+    fn leave_line(&mut self, key: &Key) {
+        if let Some(lane) = self.lanes.get_mut(key)
+            && lane.place == Place::Line
+        {
+            lane.place = Place::Out;
         }
     }
 
-    fn give_permit_back(&mut self, key: &Key) -> &mut Lane {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let lane = self.lanes.entry(key.clone()).or_default();
-        lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane
+    /// Lets the lanes take turns until nobody can start anything: those whose turn it is, then
+    /// those that waited for a permit, as long as there are any.
+    fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let needed_until = now.plus(self.limits.attempt);
+        while let Some((key, place)) = self.next_turn() {
+            let Some(lane) = self.lanes.get_mut(&key) else {
+                continue;
+            };
+            if lane.place != place {
+                continue;
+            }
+            lane.place = Place::Out;
+            let room = self.permits.room(&key.0, lane.class(), lane.held);
+            let mut expired = Vec::new();
+            let step = lane.step(now, needed_until, room, &mut expired);
+            self.give_back(&key, expired, actions);
+            match step {
+                Step::Send(held) => {
+                    if !held.is_claimed() {
+                        self.take_permits(&key, 1);
+                    }
+                    self.lane(&key, now).start(&held.claimed, now);
+                    actions.push(Action::Send(held.claimed));
+                    self.queue(key);
+                }
+                Step::Claim(wanted, pick) => {
+                    self.take_permits(&key, wanted);
+                    self.lane(&key, now).ask(wanted, pick);
+                    let (merchant_id, endpoint_id) = key;
+                    actions.push(Action::Claim(ClaimAsk {
+                        merchant_id,
+                        endpoint_id,
+                        limit: wanted,
+                        pick,
+                        now,
+                        lease_until: now.plus(self.limits.lease),
+                    }));
+                }
+                Step::Wait(gate) => {
+                    self.lane(&key, now).place = Place::Line;
+                    self.permits.wait(key, gate);
+                }
+                Step::Sleep(until) => self.sleep(key, until, now),
+                Step::Nothing => {}
+            }
+        }
+    }
+
+    fn next_turn(&mut self) -> Option<(Key, Place)> {
+        let turn = self.turns.pop_front().map(|key| (key, Place::Turn));
+        turn.or_else(|| Some((self.permits.next_waiting()?, Place::Line)))
+    }
+
+    fn sleep(&mut self, key: Key, until: Timestamp, now: Timestamp) {
+        let before = self.lane(&key, now).timer.replace(until);
+        if before == Some(until) {
+            return;
+        }
+        if let Some(before) = before {
+            self.timers.remove(&(before, key.clone()));
+        }
+        self.timers.insert((until, key));
+    }
+
+    /// The clock went back. What is to happen at some time is worked out anew by each lane, so that
+    /// nothing is kept away for as long as the clock has jumped.
+    fn pull_in(&mut self, now: Timestamp) {
+        self.next_sweep = self.next_sweep.min(now.plus(self.limits.sweep));
+        self.next_pruning = self.next_pruning.min(now.plus(REMEMBERED));
+        self.timers.clear();
+        let mut keys: Vec<Key> = self.lanes.keys().cloned().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let lane = self.lane(&key, now);
+            lane.timer = None;
+            lane.pull_in(now);
+            self.queue(key);
+        }
+    }
+
+    /// Forgets endpoints that have been idle for long and of which nothing is known but good.
+    fn prune(&mut self, now: Timestamp) {
+        if self.next_pruning > now {
+            return;
+        }
+        self.next_pruning = now.plus(REMEMBERED);
+        self.lanes
+            .retain(|_, lane| !lane.is_forgettable() || now.since(lane.used_at) < REMEMBERED);
     }
 
     /// Judges an outcome. The permit is free at once, the subject only when the settle is flushed.
@@ -380,7 +474,24 @@ impl Dispatcher {
             attempt,
         } = ended;
         let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
-        self.give_permit_back(&key);
+        let took = Duration::from_micros(u64::try_from(attempt.duration_us).unwrap_or(0));
+        let times = (now, self.limits.disable_after);
+        let lane = self.lane(&key, now);
+        let lesson = lane.ended(&claimed, &endpoint, (&outcome, took), times);
+        let held = lane.held;
+        let Lesson {
+            class: (from, to),
+            health,
+            news,
+            returned,
+        } = lesson;
+        if from != to {
+            self.permits.reclass(from, to, held);
+            self.leave_line(&key);
+        }
+        self.give_permits(&key, 1);
+        self.give_back(&key, returned, actions);
+
         let attempts = u32::try_from(claimed.attempts + 1).unwrap_or(u32::MAX);
         let attempted = Attempted {
             delivery_id: &claimed.delivery_id,
@@ -394,9 +505,8 @@ impl Dispatcher {
             Verdict::Delivered | Verdict::Exhausted => None,
         };
         // What an order's own URL answers says nothing about the endpoint's.
-        let pauses = delivery::pauses(&outcome) && claimed.url_override.is_none();
-        let pause = pauses
-            .then(|| "the receiver answered 410: it says that it is gone for good".to_owned());
+        let gone = delivery::pauses(&outcome) && claimed.url_override.is_none();
+        let (stop, told) = consequences(gone, news, now);
         let settle = Settle {
             merchant_id: claimed.merchant_id,
             delivery_id: claimed.delivery_id,
@@ -404,12 +514,13 @@ impl Dispatcher {
             fence: claimed.fence,
             attempt,
             verdict,
-            pause,
+            health,
+            stop,
+            told,
             now,
         };
-        let settle = Box::new(settle);
         actions.push(Action::Settle {
-            settle,
+            settle: Box::new(settle),
             key: key.clone(),
             subject: claimed.subject,
             retry_at,
@@ -418,74 +529,43 @@ impl Dispatcher {
     }
 }
 
-impl Lane {
-    /// The first delivery whose subject has nothing in flight. One whose lease would not last for
-    /// an attempt is put among the `expired`, to be given back and claimed anew.
-    fn next_sendable(&mut self, needed_until: Timestamp, expired: &mut Vec<Held>) -> Option<Held> {
-        let mut at = 0;
-        while let Some(held) = self.ready.get(at) {
-            if held.claimed.lease_until < needed_until {
-                expired.extend(self.ready.remove(at));
-                self.backlog = true;
-            } else if self.busy.contains(&held.claimed.subject) {
-                at += 1;
-            } else {
-                return self.ready.remove(at);
-            }
-        }
-        None
+/// Whether the endpoint is to be called no more, and what its merchant is told.
+fn consequences(
+    gone: bool,
+    news: Option<News>,
+    now: Timestamp,
+) -> (Option<EndpointState>, Option<NewOperationalEvent>) {
+    if gone {
+        let reason = "the receiver answered 410: it says that it is gone for good".to_owned();
+        let told = NewOperationalEvent {
+            kind: "endpoint_paused",
+            sentence: format!("{reason}; the endpoint is paused and its deliveries wait"),
+        };
+        return (Some(EndpointState::Paused { reason, at: now }), Some(told));
     }
+    let Some(news) = news else {
+        return (None, None);
+    };
+    let told = NewOperationalEvent {
+        kind: news.kind(),
+        sentence: news.sentence(),
+    };
+    let stop = match news {
+        News::GivenUp { since } => Some(EndpointState::Disabled {
+            reason: format!("every attempt since {} has failed", since.iso()),
+            at: now,
+        }),
+        News::Failing { .. } | News::Recovered { .. } => None,
+    };
+    (stop, Some(told))
+}
 
-    fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.busy.is_empty() && !self.backlog && self.asked == 0
+fn release(returned: &[Held], actions: &mut Vec<Action>) {
+    if !returned.is_empty() {
+        let leases = returned.iter().map(|held| held.claimed.lease()).collect();
+        actions.push(Action::Release(leases));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claims(actions: &[Action]) -> usize {
-        actions
-            .iter()
-            .filter(|action| matches!(action, Action::Claim(_)))
-            .count()
-    }
-
-    #[test]
-    fn a_hint_that_comes_while_a_claim_is_under_way_is_kept() {
-        let now = Timestamp::from_seconds(1_700_000_000);
-        let second = Duration::from_secs(1);
-        let mut dispatcher = Dispatcher::new(
-            Limits {
-                permits: 8,
-                permits_per_endpoint: 8,
-                lease: second * 90,
-                attempt: second * 35,
-                sweep: second,
-            },
-            now,
-        );
-        let key = (MerchantId::new("ms"), EndpointId::new("ep_1"));
-        let released = || Input::Settled {
-            key: key.clone(),
-            subject: "order/1".to_owned(),
-            retry_at: None,
-            settled: Some(Settled {
-                held: true,
-                released: 1,
-                paused: false,
-            }),
-        };
-        let nothing_due = || Input::Claimed {
-            key: key.clone(),
-            claimed: Some(Vec::new()),
-        };
-
-        assert_eq!(claims(&dispatcher.step(vec![released()], now)), 1);
-        // The claim may have been made before this settle, and told of after it.
-        assert_eq!(claims(&dispatcher.step(vec![released()], now)), 0);
-        assert_eq!(claims(&dispatcher.step(vec![nothing_due()], now)), 1);
-        assert_eq!(claims(&dispatcher.step(vec![nothing_due()], now)), 0);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
@@ -45,7 +46,9 @@ pub struct Place {
 /// A delivery together with the room that it takes.
 pub struct Held {
     pub claimed: Claimed,
-    place: Option<Place>,
+    /// A claim brought it, for which permits were taken, rather than its own commit.
+    is_claimed: bool,
+    _place: Option<Place>,
 }
 
 impl Held {
@@ -53,13 +56,23 @@ impl Held {
     pub fn free(claimed: Claimed) -> Self {
         Self {
             claimed,
-            place: None,
+            is_claimed: true,
+            _place: None,
         }
     }
 
-    /// Whether a claim brought it, rather than its own commit.
+    /// A delivery that was born claimed, outside of the inbox's bound.
+    pub fn born(claimed: Claimed) -> Self {
+        Self {
+            claimed,
+            is_claimed: false,
+            _place: None,
+        }
+    }
+
+    /// Whether it holds a permit already.
     pub fn is_claimed(&self) -> bool {
-        self.place.is_none()
+        self.is_claimed
     }
 }
 
@@ -101,6 +114,11 @@ impl Inbox {
         self.send(Input::Woken);
     }
 
+    /// A person says that an endpoint is to be called again.
+    pub fn resumed(&self, merchant_id: &MerchantId, endpoint_id: &EndpointId) {
+        self.send(Input::Resumed((merchant_id.clone(), endpoint_id.clone())));
+    }
+
     /// A hint that an outcome was scheduled.
     pub fn wake_gateway(&self) {
         self.shared.gateway.notify_one();
@@ -135,8 +153,8 @@ impl Place {
                     bytes,
                 };
                 Held {
-                    claimed,
-                    place: Some(place),
+                    _place: Some(place),
+                    ..Held::born(claimed)
                 }
             })
             .collect();

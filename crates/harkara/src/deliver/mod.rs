@@ -1,6 +1,7 @@
 //! HTTP out: what is due is claimed, sent, judged and settled.
 //!
-//! `inbox` takes fresh deliveries in, `dispatcher` decides what is sent next, `run` carries that out,
+//! `inbox` takes fresh deliveries in, `dispatcher` decides what is sent next (`lane` for each endpoint,
+//! `permits` over all of them), `run` carries that out,
 //! `attempt` makes one call. `guard` judges URLs and addresses, `connect` dials them, `transport`
 //! sends one request and says how it ended. Orders, refunds and their JSON are unknown here.
 
@@ -9,5 +10,7 @@ pub mod connect;
 pub mod dispatcher;
 pub mod guard;
 pub mod inbox;
+mod lane;
+mod permits;
 pub mod run;
 pub mod transport;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::health::Health;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::Store;
 use super::cache::Found;
@@ -17,7 +18,7 @@ use super::error::DbError;
 use super::rows::EndpointRow;
 use super::sqlite::{Changed, Pen};
 
-const COLUMNS: &str = "doc, version, state, state_reason, state_at";
+const COLUMNS: &str = "doc, version, state, state_reason, state_at, health";
 
 impl Store {
     /// A merchant's endpoints that are not deleted, oldest first. Cached.
@@ -33,17 +34,21 @@ impl Store {
         let id = merchant_id.clone();
         let endpoints: Arc<[Arc<Endpoint>]> = self
             .read(move |conn| {
-                let mut statement = conn.prepare_cached(&format!(
-                    "select {COLUMNS} from endpoints
-                    where merchant_id = ?1 and state <> 'deleted'
-                    order by created_at, endpoint_id"
-                ))?;
-                let rows = statement.query_and_then([id.as_str()], read_endpoint)?;
-                rows.map(|row| Ok(Arc::new(row?.endpoint))).collect()
+                let rows = of_merchant(conn, &id)?.into_iter();
+                Ok(rows.map(|row| Arc::new(row.endpoint)).collect())
             })
             .await?;
         cache.keep(generation, merchant_id.clone(), endpoints.clone());
         Ok(endpoints)
+    }
+
+    /// A merchant's endpoints that are not deleted, oldest first, with how they are doing.
+    pub async fn endpoint_rows(
+        &self,
+        merchant_id: &MerchantId,
+    ) -> Result<Vec<EndpointRow>, DbError> {
+        let merchant_id = merchant_id.clone();
+        self.read(move |conn| of_merchant(conn, &merchant_id)).await
     }
 
     /// One endpoint with its version, deleted or not.
@@ -78,7 +83,8 @@ impl Store {
             .await
     }
 
-    /// Pauses or resumes; deliveries stay as they are and become due again with the endpoint.
+    /// Pauses or resumes; deliveries stay as they are and become due again with the endpoint, which
+    /// is taken to be well from then on.
     pub async fn set_endpoint_state(
         &self,
         merchant_id: &MerchantId,
@@ -90,7 +96,7 @@ impl Store {
         self.write(move |pen| {
             let sql = "
                 update endpoints set state = ?3, state_reason = ?4, state_at = ?5,
-                    version = version + 1
+                    health = null, breaker_open = 0, version = version + 1
                 where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
             let (word, reason, at) = state_columns(&state);
             let key = (merchant_id.as_str(), endpoint_id.as_str());
@@ -100,6 +106,20 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Withdraws what an endpoint has not settled; returns how many deliveries that were.
+    pub async fn withdraw(
+        &self,
+        merchant_id: &MerchantId,
+        endpoint_id: &EndpointId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<usize, DbError> {
+        let (merchant_id, endpoint_id) = (merchant_id.clone(), endpoint_id.clone());
+        let reason = reason.to_owned();
+        self.write(move |pen| withdraw(pen, &merchant_id, &endpoint_id, (&reason, now)))
+            .await
     }
 
     /// Deletes an endpoint and withdraws what it has not settled; returns how many that were.
@@ -117,6 +137,16 @@ impl Store {
     }
 }
 
+fn of_merchant(conn: &Connection, merchant_id: &MerchantId) -> Result<Vec<EndpointRow>, DbError> {
+    let mut statement = conn.prepare_cached(&format!(
+        "select {COLUMNS} from endpoints
+        where merchant_id = ?1 and state <> 'deleted'
+        order by created_at, endpoint_id"
+    ))?;
+    let rows = statement.query_and_then([merchant_id.as_str()], read_endpoint)?;
+    rows.collect()
+}
+
 fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64, DbError> {
     let (word, reason, at) = state_columns(&endpoint.state);
     let doc = serde_json::to_string(endpoint)?;
@@ -124,13 +154,13 @@ fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64,
     let sql = match expected_version {
         0 => {
             "insert into endpoints (merchant_id, endpoint_id, doc, version, state, state_reason,
-                state_at, created_at)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                state_at, created_at, rate_per_second)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
         }
         // A creation time never changes; writing it keeps the parameters of both alike.
         _ => {
             "update endpoints set doc = ?3, version = ?4, state = ?5, state_reason = ?6,
-                state_at = ?7, created_at = ?8
+                state_at = ?7, created_at = ?8, rate_per_second = ?9
             where merchant_id = ?1 and endpoint_id = ?2 and version = ?4 - 1
               and state <> 'deleted'"
         }
@@ -146,6 +176,7 @@ fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64,
             reason,
             micros(at),
             endpoint.created_at.as_micros(),
+            endpoint.rate_per_second,
         ],
     )?;
     if changed == 0 {
@@ -175,6 +206,22 @@ fn delete(
     ];
     found(pen.execute(sql, row)?, endpoint_id)?;
     pen.change(Changed::Merchant(merchant_id.clone()));
+    withdraw(pen, merchant_id, endpoint_id, (reason, now))
+}
+
+/// Withdraws what an endpoint has not settled; says how many that were.
+fn withdraw(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    (reason, now): (&str, Timestamp),
+) -> Result<usize, DbError> {
+    let row = params![
+        merchant_id.as_str(),
+        endpoint_id.as_str(),
+        reason,
+        now.as_micros()
+    ];
     let mut withdrawn = 0;
     // One statement for each state, because each has its own partial index.
     for unsettled in ["pending", "waiting"] {
@@ -197,10 +244,13 @@ fn found(changed: usize, endpoint_id: &EndpointId) -> Result<(), DbError> {
     }
 }
 
-fn state_columns(state: &EndpointState) -> (&'static str, Option<&str>, Option<Timestamp>) {
+pub(super) fn state_columns(
+    state: &EndpointState,
+) -> (&'static str, Option<&str>, Option<Timestamp>) {
     match state {
         EndpointState::Active => ("active", None, None),
         EndpointState::Paused { reason, at } => ("paused", Some(reason), Some(*at)),
+        EndpointState::Disabled { reason, at } => ("disabled", Some(reason), Some(*at)),
     }
 }
 
@@ -209,20 +259,26 @@ fn read_endpoint(row: &Row<'_>) -> Result<EndpointRow, DbError> {
     let mut endpoint: Endpoint = serde_json::from_str(&row.get::<_, String>("doc")?)?;
     let state: String = row.get("state")?;
     let at = row.at_opt("state_at")?.unwrap_or_default();
+    let reason = row
+        .get::<_, Option<String>>("state_reason")?
+        .unwrap_or_default();
     endpoint.state = match state.as_str() {
         "active" => EndpointState::Active,
-        _ => {
-            let reason: Option<String> = row.get("state_reason")?;
-            EndpointState::Paused {
-                reason: reason.unwrap_or_default(),
-                at,
-            }
-        }
+        "disabled" => EndpointState::Disabled { reason, at },
+        _ => EndpointState::Paused { reason, at },
     };
     let deleted_at = (state == "deleted").then_some(at);
+    let health = read_health(row)?;
     Ok(EndpointRow {
         endpoint,
         version: row.get("version")?,
         deleted_at,
+        health,
     })
+}
+
+/// What is remembered of an endpoint that is not well.
+pub(super) fn read_health(row: &Row<'_>) -> Result<Option<Health>, DbError> {
+    let doc: Option<String> = row.get("health")?;
+    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
 }

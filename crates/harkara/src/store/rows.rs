@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use harkara_core::delivery::{DeliveryKind, Event, NewDelivery, Verdict};
-use harkara_core::endpoint::Endpoint;
+use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::health::Health;
 use harkara_core::id::{
     DeliveryId, EndpointId, EventId, MandateId, MerchantId, NotificationRef, OrderId,
 };
@@ -181,8 +182,18 @@ pub struct ClaimAsk {
     pub merchant_id: MerchantId,
     pub endpoint_id: EndpointId,
     pub limit: usize,
+    pub pick: Pick,
     pub now: Timestamp,
     pub lease_until: Timestamp,
+}
+
+/// Which of an endpoint's due deliveries a claim takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// Those that have just been born, then the rest, the longest due first.
+    FreshFirst,
+    /// The longest due, for a probe.
+    LongestDue,
 }
 
 /// A delivery that is ours until its lease ends, with all that an attempt needs.
@@ -205,6 +216,8 @@ pub struct Claimed {
     pub url_override: Option<String>,
     /// An earlier delivery of the subject was unsettled when this one became due.
     pub overtaking: bool,
+    /// How many attempts a second its endpoint may have.
+    pub rate_per_second: Option<u32>,
     pub body: Bytes,
 }
 
@@ -236,9 +249,31 @@ pub struct Settle {
     pub fence: i64,
     pub attempt: AttemptRow,
     pub verdict: Verdict,
-    /// A reason to pause the endpoint in the same breath (it said that it is gone).
-    pub pause: Option<String>,
+    /// What the endpoint's health has become with it.
+    pub health: HealthWrite,
+    /// The state of an endpoint that is to be called no more.
+    pub stop: Option<EndpointState>,
+    /// What its merchant is to be told of.
+    pub told: Option<NewOperationalEvent>,
     pub now: Timestamp,
+}
+
+/// What is to be remembered of an endpoint's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HealthWrite {
+    /// What is known already.
+    #[default]
+    Keep,
+    Well,
+    Ill(Box<Health>),
+}
+
+/// Something that a merchant is told about its endpoint, besides what its deliveries show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOperationalEvent {
+    /// `endpoint_failing`, `endpoint_disabled`…
+    pub kind: &'static str,
+    pub sentence: String,
 }
 
 /// One HTTP call, as the evidence for its verdict.
@@ -287,8 +322,8 @@ pub struct Settled {
     pub held: bool,
     /// Deliveries that waited for this one and are due now.
     pub released: i64,
-    /// The endpoint was active and is paused now.
-    pub paused: bool,
+    /// The endpoint was active and is paused or disabled now.
+    pub stopped: bool,
 }
 
 /// Where there is something to do.
@@ -315,9 +350,8 @@ pub struct FarEndpoint {
 pub struct DueEndpoint {
     pub merchant_id: MerchantId,
     pub endpoint_id: EndpointId,
-    pub oldest_due_at: Timestamp,
-    /// Counted up to a small limit.
-    pub due_count: i64,
+    /// `None` for one that is well.
+    pub health: Option<Health>,
 }
 
 /// An endpoint with what the store adds to it.
@@ -328,6 +362,8 @@ pub struct EndpointRow {
     pub version: i64,
     /// Deleted endpoints are kept for the history of their deliveries.
     pub deleted_at: Option<Timestamp>,
+    /// `None` for one that is well, or has not been called.
+    pub health: Option<Health>,
 }
 
 /// A merchant with its settings, which only `doc` knows.

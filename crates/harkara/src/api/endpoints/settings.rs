@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use harkara_core::endpoint::{
     Endpoint, EndpointRefusal, EndpointState, OrderMode, Sealed, SuccessRule, check_headers,
-    check_password, check_timeout, check_username,
+    check_password, check_rate, check_timeout, check_username,
 };
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::retry::Ladder;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, WebhookVersion};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -38,6 +38,14 @@ pub(in crate::api) struct Settings {
     success: Option<SuccessRule>,
     order: Option<OrderMode>,
     timeout_seconds: Option<u64>,
+    /// `null` takes the rate away.
+    #[serde(deserialize_with = "named")]
+    rate_per_second: Option<Option<u64>>,
+}
+
+/// Tells a key that is null from one that is not there.
+fn named<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// An endpoint that is set to nothing yet. `attempt_timeout` is the server's, for those that do not
@@ -62,6 +70,7 @@ pub(super) fn blank(
         order: OrderMode::Hold,
         timeout_seconds: check_timeout(attempt_timeout.as_secs())
             .expect("the configuration takes the same numbers"),
+        rate_per_second: None,
         state: EndpointState::Active,
         created_at: now,
     }
@@ -103,6 +112,10 @@ pub(super) fn apply(
     }
     if let Some(seconds) = settings.timeout_seconds {
         endpoint.timeout_seconds = check_timeout(seconds).map_err(refused("timeout_seconds"))?;
+    }
+    if let Some(rate) = settings.rate_per_second {
+        let rate = rate.map(check_rate).transpose();
+        endpoint.rate_per_second = rate.map_err(refused("rate_per_second"))?;
     }
     for (name, switch) in settings.events.unwrap_or_default() {
         match switch {

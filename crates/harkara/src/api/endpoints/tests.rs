@@ -16,7 +16,7 @@ fn an_endpoint_is_shown_with_the_reason_for_each_event_that_it_is_not_sent() {
     );
     endpoint.version = WebhookVersion::date(2016, 10, 27);
     endpoint.switches.insert(EventName::OrderRefunded, false);
-    let shown = show(&endpoint);
+    let shown = show(&endpoint, None);
     assert_eq!(shown["password"], "set");
     let rows = shown["events"].as_array().unwrap().iter();
     let table: String = rows
@@ -129,7 +129,7 @@ async fn what_an_endpoint_may_not_be() {
     400 "invalid_request": "ladder: expected day, three-days, month, or a list of seconds"
     400 "invalid_request": "success: unknown variant `any`, expected `only_200` or `any_2xx`"
     400 "invalid_request": "timeout_seconds: the timeout must be 1 to 60 seconds, and is 61"
-    400 "invalid_request": "secret: is unknown here; expected one of url, username, password, webhook_version, events, headers, ladder, success, order, timeout_seconds"
+    400 "invalid_request": "secret: is unknown here; expected one of url, username, password, webhook_version, events, headers, ladder, success, order, timeout_seconds, rate_per_second"
     "#);
 }
 

@@ -5,7 +5,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use harkara_core::delivery::{DeliveryState, ExplainInput, ExplainedAttempt, explain as facts};
-use harkara_core::endpoint::Endpoint;
 use harkara_core::id::{EndpointId, EventId};
 use harkara_core::time::Timestamp;
 use serde_json::json;
@@ -15,7 +14,7 @@ use crate::api::auth::ForMerchant;
 use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
 use crate::error::ApiError;
-use crate::store::{DeliveryHistory, EventHistory, EventView};
+use crate::store::{DeliveryHistory, EndpointRow, EventHistory, EventView};
 
 /// `GET /events/{event_id}/explain`: the facts for each delivery, and for each endpoint without one.
 pub(in crate::api) async fn explain(
@@ -33,7 +32,7 @@ pub(in crate::api) async fn explain(
         let Some(endpoint) = api.store.endpoint(merchant_id, endpoint_id).await? else {
             continue;
         };
-        let input = explain_input(&event, row, &endpoint.endpoint, api.clock.now())?;
+        let input = explain_input(&event, row, endpoint, api.clock.now())?;
         explained.push(json!({
             "endpoint_id": endpoint_id,
             "delivery_id": delivery.delivery_id,
@@ -64,7 +63,9 @@ pub(in crate::api) async fn explain(
 fn explain_input(
     event: &EventView,
     row: &DeliveryHistory,
-    endpoint: &Endpoint,
+    EndpointRow {
+        endpoint, health, ..
+    }: EndpointRow,
     now: Timestamp,
 ) -> Result<ExplainInput, ApiError> {
     let delivery = &row.delivery;
@@ -85,7 +86,8 @@ fn explain_input(
         state: delivery.state,
         reason: delivery.reason.clone(),
         endpoint_version: endpoint.version,
-        endpoint_state: endpoint.state.clone(),
+        endpoint_state: endpoint.state,
+        endpoint_health: health.unwrap_or_default(),
         waiting_on_sequence: row.waiting_on_sequence,
         attempts: attempts.collect(),
         due_at: delivery.due_at,

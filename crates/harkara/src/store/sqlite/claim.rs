@@ -10,33 +10,38 @@ use rusqlite::{Row, params};
 use super::Pen;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
-use crate::store::rows::{ClaimAsk, Claimed, FarEndpoint, Lease};
+use crate::store::rows::{ClaimAsk, Claimed, FarEndpoint, Lease, Pick};
 
-/// Due, and in nobody's hands: its lease is over, or it is from an earlier start, or it ends more than
-/// an hour from now, as no lease does unless the clock went back. Nothing is due at
-/// an endpoint that is not being called.
+/// How long a delivery that nobody has sent yet counts as just born, and goes before the backlog.
+const FRESH_MICROS: i64 = 60_000_000;
+
+/// Due within a span of time, and in nobody's hands: its lease is over, or it is from an earlier
+/// start, or it ends more than an hour from now, as no lease does unless the clock went back.
 pub(in crate::store) const DUE: &str = "
     select d.delivery_id, d.event_id, e.name, d.subject, d.sequence, d.attempts, d.fence, d.kind,
-        d.url_override, d.overtaking, b.body
+        d.url_override, d.overtaking, d.due_at, b.body
     from deliveries d
     join events e on e.merchant_id = d.merchant_id and e.position = d.position
     join event_bodies b on b.merchant_id = d.merchant_id and b.position = d.position
     where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.state = 'pending' and d.retried = ?3
-      and d.due_at <= ?4
-      and (d.lease_until <= ?4 or d.lease_until > ?4 + 3600000000 or d.node <> ?5)
-      and exists (select 1 from endpoints p where p.merchant_id = ?1 and p.endpoint_id = ?2
-          and p.state = 'active')
-    order by d.due_at, d.position limit ?6";
+      and d.due_at > ?4 and d.due_at <= ?5
+      and (d.lease_until <= ?6 or d.lease_until > ?6 + 3600000000 or d.node <> ?7)
+    order by d.due_at, d.position limit ?8";
 
 const TAKE: &str = "
     update deliveries set fence = fence + 1, node = ?3, lease_until = ?4
     where merchant_id = ?1 and delivery_id = ?2";
 
+/// Nothing is due at an endpoint that is not being called.
 pub(in crate::store) fn claim(pen: &Pen, ask: &ClaimAsk) -> Result<Vec<Claimed>, DbError> {
-    let mut claimed = Vec::new();
-    for retried in [0, 1] {
-        due(pen, ask, retried, &mut claimed)?;
-    }
+    let sql = "
+        select rate_per_second from endpoints
+        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+    let key = params![ask.merchant_id.as_str(), ask.endpoint_id.as_str()];
+    let Some(rate_per_second) = pen.find(sql, key, |row| row.get(0))? else {
+        return Ok(Vec::new());
+    };
+    let claimed: Vec<Claimed> = pick(pen, ask, rate_per_second)?;
     for delivery in &claimed {
         pen.execute(
             TAKE,
@@ -51,25 +56,53 @@ pub(in crate::store) fn claim(pen: &Pen, ask: &ClaimAsk) -> Result<Vec<Claimed>,
     Ok(claimed)
 }
 
-/// Adds what is due among the fresh (0) or the retried (1), up to the limit.
-fn due(pen: &Pen, ask: &ClaimAsk, retried: i64, claimed: &mut Vec<Claimed>) -> Result<(), DbError> {
-    let room = i64::try_from(ask.limit - claimed.len()).unwrap_or(i64::MAX);
+/// A delivery without an attempt is due from its birth: a due time ahead of now means that the clock
+/// went back, and is no reason to wait.
+fn pick(pen: &Pen, ask: &ClaimAsk, rate: Option<u32>) -> Result<Vec<Claimed>, DbError> {
+    let now = ask.now.as_micros();
+    let fresh_from = match ask.pick {
+        Pick::FreshFirst => now - FRESH_MICROS,
+        Pick::LongestDue => i64::MAX,
+    };
+    let mut picked = due(pen, ask, (0, fresh_from, i64::MAX), ask.limit)?;
+    let room = ask.limit - picked.len();
+    if room > 0 {
+        let mut rest = due(pen, ask, (0, i64::MIN, fresh_from), room)?;
+        rest.extend(due(pen, ask, (1, i64::MIN, now), room)?);
+        rest.sort_by_key(|(due_at, _)| *due_at);
+        rest.truncate(room);
+        picked.extend(rest);
+    }
+    let claimed = picked.into_iter().map(|(_, claimed)| Claimed {
+        rate_per_second: rate,
+        ..claimed
+    });
+    Ok(claimed.collect())
+}
+
+/// What is due among the fresh (0) or the retried (1) after `from` and until `to`, with its due
+/// time.
+fn due(
+    pen: &Pen,
+    ask: &ClaimAsk,
+    (retried, from, to): (i64, i64, i64),
+    limit: usize,
+) -> Result<Vec<(i64, Claimed)>, DbError> {
     let mut statement = pen.prepare(DUE)?;
     let rows = statement.query_map(
         params![
             ask.merchant_id.as_str(),
             ask.endpoint_id.as_str(),
             retried,
+            from,
+            to,
             ask.now.as_micros(),
             pen.epoch(),
-            room,
+            i64::try_from(limit).unwrap_or(i64::MAX),
         ],
-        |row| read_claimed(row, ask),
+        |row| Ok((row.get("due_at")?, read_claimed(row, ask)?)),
     )?;
-    for row in rows {
-        claimed.push(row?);
-    }
-    Ok(())
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn read_claimed(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Claimed> {
@@ -88,6 +121,7 @@ fn read_claimed(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Claimed> {
         kind: row.word("kind")?,
         url_override: row.get("url_override")?,
         overtaking: row.get("overtaking")?,
+        rate_per_second: None,
         body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
     })
 }

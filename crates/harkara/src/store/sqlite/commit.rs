@@ -197,7 +197,7 @@ fn insert_delivery(
     new: &NewDelivery,
     (now, lease_until): (Timestamp, Option<Timestamp>),
 ) -> Result<Option<Claimed>, DbError> {
-    let active = is_active(pen, &new.merchant_id, &new.endpoint_id)?;
+    let called = called(pen, &new.merchant_id, &new.endpoint_id)?;
     let place = place_of(pen, event, new)?;
     let state = match (&new.withheld, &place.waiting_on) {
         (Some(_), _) => DeliveryState::Withheld,
@@ -206,7 +206,7 @@ fn insert_delivery(
     };
     let due = state == DeliveryState::Pending;
     // A test is a person asking whether a paused endpoint could be resumed.
-    let lease = lease_until.filter(|_| due && (active || new.kind == DeliveryKind::Test));
+    let lease = lease_until.filter(|_| due && (called.now || new.kind == DeliveryKind::Test));
     let fence = i64::from(lease.is_some());
     let now = now.as_micros();
     pen.execute(
@@ -248,6 +248,7 @@ fn insert_delivery(
         kind: new.kind,
         url_override: new.url_override.clone(),
         overtaking: place.overtaking,
+        rate_per_second: called.rate_per_second,
         body: event.body.clone(),
     }))
 }
@@ -270,20 +271,32 @@ fn place_of(pen: &Pen, event: &Born, new: &NewDelivery) -> Result<Place, DbError
     place(pen, &line, new.order)
 }
 
+/// How an endpoint is being called.
+struct Called {
+    /// It is active, and its breaker lets more than probes through.
+    now: bool,
+    rate_per_second: Option<u32>,
+}
+
 /// Whether an endpoint is being called. One that was deleted since the deliveries were planned
 /// makes the plan stale.
-fn is_active(
+fn called(
     pen: &Pen,
     merchant_id: &MerchantId,
     endpoint_id: &EndpointId,
-) -> Result<bool, DbError> {
+) -> Result<Called, DbError> {
     let sql = "
-        select state = 'active' from endpoints
+        select state = 'active' and breaker_open = 0, rate_per_second from endpoints
         where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
     pen.find(
         sql,
         params![merchant_id.as_str(), endpoint_id.as_str()],
-        |row| row.get(0),
+        |row| {
+            Ok(Called {
+                now: row.get(0)?,
+                rate_per_second: row.get(1)?,
+            })
+        },
     )?
     .ok_or_else(|| DbError::stale(format!("endpoint {endpoint_id} does not exist any more")))
 }

@@ -4,15 +4,16 @@
 //! `Store` calls it through the committer, so settles share flushes with commits.
 
 use harkara_core::delivery::{DeliveryState, Verdict};
-use harkara_core::endpoint::OrderMode;
+use harkara_core::endpoint::{EndpointState, OrderMode};
 use harkara_core::time::Timestamp;
 use rusqlite::params;
 
 use super::place::{Line, place};
 use super::{Changed, Pen};
 use crate::store::codec::{Columns, Word, micros};
+use crate::store::endpoints::state_columns;
 use crate::store::error::DbError;
-use crate::store::rows::{AttemptVerdict, Settle, Settled};
+use crate::store::rows::{AttemptVerdict, HealthWrite, NewOperationalEvent, Settle, Settled};
 
 pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled, DbError> {
     let stored = stored(pen, settle)?;
@@ -26,14 +27,20 @@ pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled
     }
     apply(pen, settle)?;
     let released = release_waiting(pen, settle)?;
-    let paused = match &settle.pause {
-        Some(reason) if held => pause(pen, settle, reason)?,
+    if held {
+        remember_health(pen, settle)?;
+    }
+    let stopped = match &settle.stop {
+        Some(state) if held => stop(pen, settle, state)?,
         Some(_) | None => false,
     };
+    if let Some(told) = settle.told.as_ref().filter(|_| held) {
+        tell(pen, settle, told)?;
+    }
     Ok(Settled {
         held,
         released,
-        paused,
+        stopped,
     })
 }
 
@@ -178,18 +185,55 @@ fn waiting(pen: &Pen, merchant_id: &str, delivery_id: &str) -> Result<Vec<Waitin
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn pause(pen: &mut Pen, settle: &Settle, reason: &str) -> Result<bool, DbError> {
+fn remember_health(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
+    let health = match &settle.health {
+        HealthWrite::Keep => return Ok(()),
+        HealthWrite::Well => None,
+        HealthWrite::Ill(health) => Some(health),
+    };
+    // Not a change of the endpoint as people set it: its version and cached copies stand.
     let sql = "
-        update endpoints set state = 'paused', state_reason = ?3, state_at = ?4,
-            version = version + 1
-        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+        update endpoints set health = ?3, breaker_open = ?4
+        where merchant_id = ?1 and endpoint_id = ?2";
     let row = params![
         settle.merchant_id.as_str(),
         settle.endpoint_id.as_str(),
+        health.map(serde_json::to_string).transpose()?,
+        health.is_some_and(|health| health.is_open()),
+    ];
+    pen.execute(sql, row).map(drop)
+}
+
+fn stop(pen: &mut Pen, settle: &Settle, state: &EndpointState) -> Result<bool, DbError> {
+    let sql = "
+        update endpoints set state = ?3, state_reason = ?4, state_at = ?5,
+            version = version + 1
+        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+    let (word, reason, at) = state_columns(state);
+    let row = params![
+        settle.merchant_id.as_str(),
+        settle.endpoint_id.as_str(),
+        word,
         reason,
-        settle.now.as_micros()
+        micros(at),
     ];
     let changed = pen.execute(sql, row)?;
     pen.change(Changed::Merchant(settle.merchant_id.clone()));
     Ok(changed > 0)
+}
+
+fn tell(pen: &Pen, settle: &Settle, told: &NewOperationalEvent) -> Result<(), DbError> {
+    let sql = "
+        insert into operational_events (merchant_id, position, endpoint_id, kind, sentence,
+            created_at)
+        select ?1, coalesce(max(position), 0) + 1, ?2, ?3, ?4, ?5
+        from operational_events where merchant_id = ?1";
+    let row = params![
+        settle.merchant_id.as_str(),
+        settle.endpoint_id.as_str(),
+        told.kind,
+        told.sentence,
+        settle.now.as_micros(),
+    ];
+    pen.execute(sql, row).map(drop)
 }

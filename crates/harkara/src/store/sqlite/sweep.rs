@@ -3,10 +3,12 @@
 //! A loose index scan: a million deliveries that wait for one dead endpoint cost as much as one.
 //! Reads only; `Store` runs it on a reader.
 
+use harkara_core::health::Health;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::store::endpoints::read_health;
 use crate::store::error::DbError;
 use crate::store::rows::{DueEndpoint, FarEndpoint, Sweep};
 
@@ -16,32 +18,31 @@ pub(in crate::store) const NEXT_ENDPOINT: &str = "
     where state = 'pending' and (merchant_id, endpoint_id) > (?1, ?2)
     order by merchant_id, endpoint_id limit 1";
 
-/// Counted no further than 16: the dispatcher asks for a claim whatever the number, and a sweep
-/// must stay cheap when a thousand endpoints have a backlog.
-pub(in crate::store) const DUE_NOW: &str = "
-    select count(*), min(due_at) from (
-        select due_at from deliveries
-        where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = ?3
-          and due_at <= ?4
-          and (lease_until <= ?4 or lease_until > ?4 + 3600000000 or node <> ?5)
-        order by due_at limit 16) as due";
+/// A delivery without an attempt is due whatever its due time says; see `claim.rs`.
+pub(in crate::store) const IS_DUE: &str = "
+    select 1 from deliveries
+    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = ?3
+      and due_at <= ?4
+      and (lease_until <= ?5 or lease_until > ?5 + 3600000000 or node <> ?6)
+    order by due_at limit 1";
 
 pub(in crate::store) const DUE_NEXT: &str = "
     select min(due_at) from deliveries
-    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = ?3
-      and due_at > ?4";
+    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = 1
+      and due_at > ?3";
 
 /// The last of an endpoint's due times.
 pub(in crate::store) const DUE_LAST: &str = "
     select max(due_at) from deliveries
-    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = ?3";
+    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = 1
+      and due_at > ?3";
 
 /// No ladder and no `Retry-After` is shorter than this at its longest, so a due time within it needs
 /// no second look.
 const NEAR_MICROS: i64 = 24 * 3_600_000_000;
 
-const IS_ACTIVE: &str = "
-    select 1 from endpoints where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+const ACTIVE: &str = "
+    select health from endpoints where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
 
 pub(in crate::store) fn sweep(
     conn: &Connection,
@@ -51,7 +52,7 @@ pub(in crate::store) fn sweep(
     let mut sweep = Sweep::default();
     let mut after = (String::new(), String::new());
     let mut next = conn.prepare_cached(NEXT_ENDPOINT)?;
-    let mut is_active = conn.prepare_cached(IS_ACTIVE)?;
+    let mut active = conn.prepare_cached(ACTIVE)?;
     loop {
         let found = next.query_row(params![after.0, after.1], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -59,56 +60,44 @@ pub(in crate::store) fn sweep(
         let Some(endpoint) = found.optional()? else {
             break;
         };
-        if is_active.exists(params![endpoint.0, endpoint.1])? {
-            look(conn, &endpoint, (epoch, now), &mut sweep)?;
+        let mut rows = active.query(params![endpoint.0, endpoint.1])?;
+        if let Some(row) = rows.next()? {
+            let health = read_health(row)?;
+            look(conn, (&endpoint, health), (epoch, now), &mut sweep)?;
         }
         after = endpoint;
     }
     Ok(sweep)
 }
 
-/// Adds one endpoint: what is due now, and when something will be.
+/// Adds one endpoint: whether anything is due now, and when something will be.
 fn look(
     conn: &Connection,
-    (merchant, endpoint): &(String, String),
+    ((merchant, endpoint), health): (&(String, String), Option<Health>),
     (epoch, now): (i64, Timestamp),
     sweep: &mut Sweep,
 ) -> Result<(), DbError> {
     let now = now.as_micros();
-    let mut due_now = conn.prepare_cached(DUE_NOW)?;
-    let mut due_next = conn.prepare_cached(DUE_NEXT)?;
-    let mut due_count = 0;
-    let mut oldest: Option<i64> = None;
-    let mut due_last = conn.prepare_cached(DUE_LAST)?;
-    let mut furthest: Option<i64> = None;
-    for retried in [0, 1] {
-        let (count, first): (i64, Option<i64>) = due_now
-            .query_row(params![merchant, endpoint, retried, now, epoch], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        due_count += count;
-        oldest = oldest.into_iter().chain(first).min();
-        let next: Option<i64> =
-            due_next.query_row(params![merchant, endpoint, retried, now], |row| row.get(0))?;
-        let next = next.map(Timestamp::from_micros);
-        sweep.next_due = sweep.next_due.into_iter().chain(next).min();
-        let last: Option<i64> =
-            due_last.query_row(params![merchant, endpoint, retried], |row| row.get(0))?;
-        furthest = furthest.max(last);
+    let mut is_due = conn.prepare_cached(IS_DUE)?;
+    let fresh = is_due.exists(params![merchant, endpoint, 0, i64::MAX, now, epoch])?;
+    if fresh || is_due.exists(params![merchant, endpoint, 1, now, now, epoch])? {
+        sweep.endpoints.push(DueEndpoint {
+            merchant_id: MerchantId::new(merchant),
+            endpoint_id: EndpointId::new(endpoint),
+            health,
+        });
     }
-    if let Some(furthest) = furthest.filter(|furthest| *furthest > now + NEAR_MICROS) {
+    let moment = |sql| -> Result<Option<i64>, DbError> {
+        let mut statement = conn.prepare_cached(sql)?;
+        Ok(statement.query_row(params![merchant, endpoint, now], |row| row.get(0))?)
+    };
+    let next = moment(DUE_NEXT)?.map(Timestamp::from_micros);
+    sweep.next_due = sweep.next_due.into_iter().chain(next).min();
+    if let Some(furthest) = moment(DUE_LAST)?.filter(|furthest| *furthest > now + NEAR_MICROS) {
         sweep.far.push(FarEndpoint {
             merchant_id: MerchantId::new(merchant),
             endpoint_id: EndpointId::new(endpoint),
             furthest_due_at: Timestamp::from_micros(furthest),
-        });
-    }
-    if let Some(oldest) = oldest {
-        sweep.endpoints.push(DueEndpoint {
-            merchant_id: MerchantId::new(merchant),
-            endpoint_id: EndpointId::new(endpoint),
-            oldest_due_at: Timestamp::from_micros(oldest),
-            due_count,
         });
     }
     Ok(())

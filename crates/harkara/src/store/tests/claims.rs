@@ -2,9 +2,10 @@
 
 use harkara_core::delivery::DeliveryState;
 use harkara_core::endpoint::EndpointState;
+use harkara_core::health::Health;
 use rusqlite::params;
 
-use super::sqlite::sweep::{DUE_NEXT, DUE_NOW, NEXT_ENDPOINT};
+use super::sqlite::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
 use super::*;
 
 #[tokio::test]
@@ -30,6 +31,61 @@ async fn fresh_before_backlog_and_then_the_oldest() {
     assert_eq!(names(&claimed), "c d a");
     assert_eq!(claimed[2].attempts, 1);
     assert_eq!(names(&world.claim(at(20), 3).await), "b");
+}
+
+#[tokio::test]
+async fn just_born_before_backlog_even_if_the_backlog_was_never_sent() {
+    let world = World::new().await;
+    world.born("old", "o-1", None).await;
+    let claimed = world.born("retried", "o-2", Some(at(1))).await.claimed;
+    let again = settle(&claimed[0], Verdict::RetryAt(at(90)), at(1));
+    world.store.settle(again).await.unwrap();
+    let mut unit = Commit::new(ms(), at(100));
+    unit.events.push(event("new", "o-3"));
+    world.store.commit(unit).await.unwrap();
+
+    let probe = world.pick(Pick::LongestDue, at(100), 1).await;
+    assert_eq!(names(&probe), "old", "a probe takes what is due longest");
+    let leases = probe.iter().map(Claimed::lease).collect();
+    world.store.release(leases).await.unwrap();
+    assert_eq!(names(&world.claim(at(100), 9).await), "new old retried");
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_keeps_nothing_that_was_never_sent_waiting() {
+    let world = World::new().await;
+    let mut unit = Commit::new(ms(), at(7200));
+    unit.events.push(event("a", "o-1"));
+    world.store.commit(unit).await.unwrap();
+    let sweep = world.store.sweep(at(0)).await.unwrap();
+    assert_eq!(sweep.endpoints.len(), 1);
+    assert_eq!(names(&world.claim(at(0), 9).await), "a");
+}
+
+#[tokio::test]
+async fn while_a_breaker_is_open_nothing_is_born_claimed_and_a_restart_knows_why() {
+    let world = World::new().await;
+    let claimed = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);
+    let mut health = Health::default();
+    for _ in 0..harkara_core::health::OPENS_AFTER {
+        health.failed(at(1), Duration::from_secs(86_400));
+    }
+    let mut ill = settle(&claimed, Verdict::RetryAt(at(60)), at(1));
+    ill.health = HealthWrite::Ill(Box::new(health.clone()));
+    world.store.settle(ill).await.unwrap();
+    let born = world.born("b", "o-2", Some(at(30))).await;
+    assert_eq!(names(&born.claimed), "");
+
+    let world = world.reopen().await;
+    let sweep = world.store.sweep(at(2)).await.unwrap();
+    assert_eq!(sweep.endpoints[0].health, Some(health));
+
+    let probe = world.pick(Pick::LongestDue, at(6), 1).await.remove(0);
+    let mut well = settle(&probe, Verdict::Delivered, at(6));
+    well.health = HealthWrite::Well;
+    world.store.settle(well).await.unwrap();
+    let born = world.born("c", "o-3", Some(at(30))).await;
+    assert_eq!(names(&born.claimed), "c");
 }
 
 #[tokio::test]
@@ -107,7 +163,7 @@ async fn a_claim_that_was_taken_over_changes_nothing_except_for_the_better() {
 }
 
 #[tokio::test]
-async fn settling_pauses_the_endpoint_in_the_same_breath() {
+async fn settling_stops_the_endpoint_and_tells_its_merchant_in_the_same_breath() {
     let world = World::new().await;
     let claimed = world.born("a", "o-1", Some(at(5))).await.claimed.remove(0);
     let before = world
@@ -117,8 +173,20 @@ async fn settling_pauses_the_endpoint_in_the_same_breath() {
         .unwrap()
         .unwrap();
     let mut gone = settle(&claimed, Verdict::RetryAt(at(60)), at(1));
-    gone.pause = Some("it answered 410".to_owned());
-    assert!(world.store.settle(gone).await.unwrap().paused);
+    gone.stop = Some(EndpointState::Paused {
+        reason: "it answered 410".to_owned(),
+        at: at(1),
+    });
+    gone.told = Some(NewOperationalEvent {
+        kind: "endpoint_paused",
+        sentence: "it is paused".to_owned(),
+    });
+    assert!(world.store.settle(gone).await.unwrap().stopped);
+    let told = world.store.operational_events(&ms(), 0, 10).await.unwrap();
+    assert_eq!(
+        (told[0].position, told[0].kind.as_str(), told[0].created_at),
+        (1, "endpoint_paused", at(1))
+    );
     let after = world
         .store
         .endpoint(&ms(), &ep("ep_1"))
@@ -197,21 +265,16 @@ async fn a_sweep_names_who_has_work_and_when_there_will_be_more() {
         .await
         .unwrap();
 
-    let due = |id: &str, oldest_due_at, due_count| DueEndpoint {
+    let due = |id: &str| DueEndpoint {
         merchant_id: ms(),
         endpoint_id: ep(id),
-        oldest_due_at,
-        due_count,
+        health: None,
     };
     let sweep = world.store.sweep(at(2)).await.unwrap();
-    assert_eq!(
-        sweep.endpoints,
-        [due("ep_1", at(0), 16)],
-        "counted up to sixteen"
-    );
+    assert_eq!(sweep.endpoints, [due("ep_1")]);
     assert_eq!(sweep.next_due, Some(at(60)));
     let sweep = world.store.sweep(at(60)).await.unwrap();
-    assert_eq!(sweep.endpoints[1], due("ep_2", at(60), 1));
+    assert_eq!(sweep.endpoints[1], due("ep_2"));
     assert_eq!(sweep.next_due, None);
 }
 
@@ -232,7 +295,7 @@ async fn hot_reads_walk_partial_indexes() {
     let mut plans = String::new();
     for sql in [
         NEXT_ENDPOINT,
-        DUE_NOW,
+        IS_DUE,
         DUE_NEXT,
         claim::DUE,
         sqlite::commit::LAST_SEQUENCE,
@@ -244,14 +307,11 @@ async fn hot_reads_walk_partial_indexes() {
     insta::assert_snapshot!(plans, @r"
     SEARCH deliveries USING COVERING INDEX deliveries_due ((merchant_id,endpoint_id)>(?,?))
 
-    CO-ROUTINE due
     SEARCH deliveries USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at<?)
-    SCAN due
 
     SEARCH deliveries USING COVERING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at>?)
 
-    SEARCH p EXISTS USING PRIMARY KEY (merchant_id=? AND endpoint_id=?)
-    SEARCH d USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at<?)
+    SEARCH d USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at>? AND due_at<?)
     SEARCH e USING PRIMARY KEY (merchant_id=? AND position=?)
     SEARCH b USING INDEX sqlite_autoindex_event_bodies_1 (merchant_id=? AND position=?)
 
@@ -291,8 +351,11 @@ async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
             let mut spent = 0;
             for (sql, params) in [
                 (NEXT_ENDPOINT, params!["", ""]),
-                (DUE_NOW, params!["ms", "ep_1", 0, now.as_micros(), epoch]),
-                (DUE_NEXT, params!["ms", "ep_1", 0, now.as_micros()]),
+                (
+                    IS_DUE,
+                    params!["ms", "ep_1", 0, i64::MAX, now.as_micros(), epoch],
+                ),
+                (DUE_NEXT, params!["ms", "ep_1", now.as_micros()]),
             ] {
                 let mut statement = conn.prepare(sql)?;
                 statement.query_row(params, |_| Ok(()))?;

@@ -191,7 +191,7 @@ async fn a_late_200_lets_the_next_go() {
         Settled {
             held: false,
             released: 1,
-            paused: false
+            stopped: false
         }
     );
     assert_eq!(names(&world.claim(at(7), 10).await), "b");

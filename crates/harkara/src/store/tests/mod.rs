@@ -53,12 +53,17 @@ impl World {
     }
 
     async fn claim(&self, now: Timestamp, limit: usize) -> Vec<Claimed> {
+        self.pick(Pick::FreshFirst, now, limit).await
+    }
+
+    async fn pick(&self, pick: Pick, now: Timestamp, limit: usize) -> Vec<Claimed> {
         let lease_until = now.plus(Duration::from_secs(30));
         let (merchant_id, endpoint_id) = (ms(), ep("ep_1"));
         let ask = ClaimAsk {
             merchant_id,
             endpoint_id,
             limit,
+            pick,
             now,
             lease_until,
         };
@@ -109,6 +114,7 @@ fn endpoint(id: &str) -> Endpoint {
         success: SuccessRule::Only200,
         order: OrderMode::Hold,
         timeout_seconds: 30,
+        rate_per_second: None,
         state: EndpointState::Active,
         created_at: at(0),
     }
@@ -180,7 +186,9 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
             doc: "{}".to_owned(),
         },
         verdict,
-        pause: None,
+        health: HealthWrite::Keep,
+        stop: None,
+        told: None,
         now,
     }
 }

@@ -7,6 +7,7 @@ mod aggregates;
 mod deliveries;
 mod events;
 mod history;
+mod operational_events;
 
 pub use aggregates::{MandateView, NotificationView, OrderFilter, OrderPage, OrderView};
 pub use deliveries::{AttemptView, Counts, DeliveryView};
@@ -14,6 +15,7 @@ pub use deliveries::{AttemptView, Counts, DeliveryView};
 pub(in crate::store) use events::{Bounds, page_sql};
 pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
 pub use history::{DeliveryHistory, EventHistory};
+pub use operational_events::OperationalEvent;
 
 use rusqlite::{Connection, Params, Row};
 

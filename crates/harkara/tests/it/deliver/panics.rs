@@ -63,7 +63,9 @@ async fn an_attempt_that_panics_is_made_again() {
             }),
             limits: Limits {
                 permits: 1,
+                permits_per_merchant: 1,
                 permits_per_endpoint: 1,
+                disable_after: Duration::from_secs(5 * 86_400),
                 lease: Duration::from_secs(120),
                 attempt: Duration::from_secs(65),
                 sweep: Duration::from_millis(20),

@@ -98,7 +98,9 @@ impl World {
         };
         let limits = Limits {
             permits: 100,
+            permits_per_merchant: 8,
             permits_per_endpoint: 8,
+            disable_after: Duration::from_secs(5 * 86_400),
             lease: Duration::from_secs(90),
             attempt: Duration::from_secs(35),
             // So long that nothing is found by chance: the due times themselves must wake it.
@@ -137,6 +139,7 @@ impl World {
             success: SuccessRule::Only200,
             order: OrderMode::Hold,
             timeout_seconds: 30,
+            rate_per_second: None,
             state: EndpointState::Active,
             created_at: start(),
         };
@@ -198,8 +201,12 @@ impl World {
         loop {
             self.settle().await;
             let next_due = self.store.sweep(self.clock.now()).await.unwrap().next_due;
-            match next_due {
-                Some(due) if due <= end => self.clock.set(due.max(self.clock.now())),
+            // Besides what is due, a probe of an endpoint that is not well; never the idle sweep.
+            let now = self.clock.now();
+            let probe_at = Some(self.dispatcher.next_wake());
+            let probe_at = probe_at.filter(|at| at.since(now) <= Duration::from_secs(60));
+            match next_due.into_iter().chain(probe_at).min() {
+                Some(next) if next <= end => self.clock.set(next.max(now)),
                 _ => return,
             }
         }
