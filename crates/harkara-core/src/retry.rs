@@ -20,6 +20,9 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(DAY as u64);
 const MAX_CUSTOM_STEPS: usize = 40;
 const MAX_CUSTOM_STEP_SECONDS: u32 = 7 * DAY;
 
+/// No delivery waits longer for its next attempt: the longest step with its jitter.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(MAX_CUSTOM_STEP_SECONDS as u64 * 6 / 5);
+
 /// Jitter is a number of millionths of the step, from none to 20 %.
 const MAX_JITTER_MILLIONTHS: u64 = 200_000;
 
@@ -138,11 +141,6 @@ impl Ladder {
         let step = usize::try_from(attempt).ok()?.checked_sub(1)?;
         self.steps().nth(step)
     }
-
-    /// The longest of the steps, for [`pulled_in`].
-    pub fn max_step(&self) -> Duration {
-        self.steps().max().unwrap_or_default()
-    }
 }
 
 /// How a ladder is written: a preset's name or a list of seconds.
@@ -222,11 +220,10 @@ pub fn parse_http_date(value: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(moment.as_microsecond()))
 }
 
-/// A due time, moved nearer when it lies further away than any wait could have put it: the clock
-/// went back since it was set.
-pub fn pulled_in(due_at: Timestamp, now: Timestamp, max_step: Duration) -> Timestamp {
-    let furthest = lengthened(max_step, MAX_JITTER_MILLIONTHS).max(MAX_RETRY_AFTER);
-    due_at.min(now.plus(furthest))
+/// A due time, moved nearer when it lies further away than the wait that it was set for: the clock
+/// went back since.
+pub fn pulled_in(due_at: Timestamp, now: Timestamp, wait: Duration) -> Timestamp {
+    due_at.min(now.plus(wait.min(LONGEST_WAIT)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use harkara_core::delivery::{self, DeliveryKind, Failure, Outcome};
 use harkara_core::endpoint::{Endpoint, EndpointState, SuccessRule};
-use harkara_core::retry;
 use harkara_core::time::Timestamp;
 
 use http::HeaderValue;
@@ -16,7 +15,7 @@ use http::HeaderValue;
 use super::dispatcher::{Ended, Input, Unsent};
 use super::transport::{Answer, Request, Transport, basic_header};
 use crate::clock::Clock;
-use crate::store::{AttemptRow, Claimed, DbError, Evidence, FarEndpoint, Store};
+use crate::store::{AttemptRow, Claimed, Evidence, Store};
 use crate::vault::{Context, Vault, VaultError};
 
 /// Makes attempts.
@@ -58,31 +57,6 @@ impl Attempter {
             outcome,
             attempt,
         }))
-    }
-
-    /// Pulls due times in that lie further away than the endpoint's longest wait: the clock went back
-    /// since they were set. Says whether there were any.
-    pub async fn pull_in(&self, far: FarEndpoint) -> Result<bool, DbError> {
-        let endpoints = self.store.endpoints(&far.merchant_id).await?;
-        let found = endpoints
-            .iter()
-            .find(|endpoint| endpoint.endpoint_id == far.endpoint_id);
-        let Some(endpoint) = found else {
-            return Ok(false);
-        };
-        let (due_at, longest) = (far.furthest_due_at, endpoint.ladder.max_step());
-        let nearer = retry::pulled_in(due_at, self.clock.now(), longest);
-        if nearer == due_at {
-            return Ok(false);
-        }
-        let moved = self
-            .store
-            .pull_in(FarEndpoint {
-                furthest_due_at: nearer,
-                ..far
-            })
-            .await?;
-        Ok(moved > 0)
     }
 
     /// The endpoint as it is now, if it is to be called.

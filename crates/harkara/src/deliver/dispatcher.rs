@@ -21,8 +21,11 @@ use super::inbox::Held;
 use super::lane::{Lane, Lesson, Place, Step};
 use super::permits::Permits;
 use crate::store::{
-    AttemptRow, ClaimAsk, Claimed, FarEndpoint, Lease, NewOperationalEvent, Settle, Settled, Sweep,
+    AttemptRow, ClaimAsk, Claimed, Lease, NewOperationalEvent, Settle, Settled, Sweep,
 };
+
+/// A clock is set back by less than this all the time, which delays nothing worth a look.
+const SET_BACK: Duration = Duration::from_secs(1);
 
 /// How long an idle endpoint's lane is kept for what it has learned.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -116,8 +119,8 @@ pub enum Action {
     },
     Claim(ClaimAsk),
     Sweep,
-    /// Look whether these due times are further away than any wait could have put them.
-    PullIn(FarEndpoint),
+    /// The clock went back: look for due times that lie further away than their waits.
+    PullIn,
     Release(Vec<Lease>),
 }
 
@@ -165,6 +168,9 @@ impl Dispatcher {
         let mut actions = Vec::new();
         if now < self.seen_at {
             self.pull_in(now);
+            if self.seen_at.since(now) > SET_BACK {
+                actions.push(Action::PullIn);
+            }
         }
         self.seen_at = now;
         for input in inputs {
@@ -227,14 +233,12 @@ impl Dispatcher {
             }
             Input::Claimed { key, claimed } => {
                 let claimed = claimed.unwrap_or_default();
-                let came = claimed.len();
-                let lane = self.lane(&key, now);
-                let (wanted, mut returned) = lane.answered(claimed);
+                let (unused, mut returned) = self.lane(&key, now).answered(claimed);
                 if self.draining {
                     returned.extend(self.lane(&key, now).empty());
                 }
                 // What was asked for and did not come is free for others to ask for.
-                self.give_permits(&key, wanted.saturating_sub(came));
+                self.give_permits(&key, unused);
                 self.give_back(&key, returned, actions);
                 self.queue(key);
             }
@@ -243,9 +247,10 @@ impl Dispatcher {
                 let Unsent {
                     key,
                     subject,
-                    lease,
+                    mut lease,
                 } = *unsent;
-                self.lane(&key, now).land(&subject);
+                let fence = self.lane(&key, now).land(&subject);
+                lease.fence = fence.unwrap_or(lease.fence);
                 self.give_permits(&key, 1);
                 actions.push(Action::Release(vec![lease]));
                 self.queue(key);
@@ -294,7 +299,9 @@ impl Dispatcher {
         if let Some(next_due) = sweep.next_due {
             self.next_sweep = self.next_sweep.min(next_due.max(now));
         }
-        actions.extend(sweep.far.into_iter().map(Action::PullIn));
+        if sweep.is_far {
+            actions.push(Action::PullIn);
+        }
         for due in sweep.endpoints {
             let key = (due.merchant_id, due.endpoint_id);
             let lane = self.lane(&key, now);
@@ -480,6 +487,7 @@ impl Dispatcher {
         let lesson = lane.ended(&claimed, &endpoint, (&outcome, took), times);
         let held = lane.held;
         let Lesson {
+            fence,
             class: (from, to),
             health,
             news,
@@ -511,7 +519,7 @@ impl Dispatcher {
             merchant_id: claimed.merchant_id,
             delivery_id: claimed.delivery_id,
             endpoint_id: claimed.endpoint_id,
-            fence: claimed.fence,
+            fence,
             attempt,
             verdict,
             health,

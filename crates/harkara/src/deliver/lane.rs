@@ -10,6 +10,7 @@ use std::time::Duration;
 use harkara_core::delivery::{DeliveryKind, Outcome};
 use harkara_core::endpoint::Endpoint;
 use harkara_core::health::{self, Health, News, Sign};
+use harkara_core::id::DeliveryId;
 use harkara_core::pace::{self, Pace, Paced};
 use harkara_core::time::Timestamp;
 
@@ -50,9 +51,13 @@ pub(super) enum Place {
 }
 
 /// An attempt under way, or one whose settle is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     serial: u64,
+    delivery_id: DeliveryId,
+    fence: i64,
+    /// The attempt has ended.
+    settling: bool,
 }
 
 /// One endpoint's deliveries in memory, and what was learned of it.
@@ -88,6 +93,8 @@ pub(super) struct Lane {
 
 /// What an outcome taught.
 pub(super) struct Lesson {
+    /// Of the newest claim of the delivery.
+    pub(super) fence: i64,
     pub(super) class: (Class, Class),
     pub(super) health: HealthWrite,
     pub(super) news: Option<News>,
@@ -152,10 +159,12 @@ impl Lane {
         self.backlog = false;
     }
 
-    /// A claim came back. Says how many deliveries it might have brought. What was asked for before
-    /// the breaker opened is given back.
+    /// A claim came back. Says how many permits it has no use for, and gives back what was asked for
+    /// before the breaker opened. A delivery that is in flight comes again when the clock jumped over
+    /// its lease: its attempt goes on under the new claim.
     pub(super) fn answered(&mut self, claimed: Vec<Claimed>) -> (usize, Vec<Held>) {
         let (wanted, pick) = self.asked.take().expect("a claim is answered once");
+        let mut unused = wanted - claimed.len().min(wanted);
         // An empty claim says that there was no more when it was made; a hint that has come since
         // then stands.
         self.backlog |= !claimed.is_empty();
@@ -163,13 +172,22 @@ impl Lane {
         let mut returned = Vec::new();
         for held in claimed.into_iter().map(Held::free) {
             self.rate_per_second = held.claimed.rate_per_second;
-            if shut {
+            if self.adopts(&held.claimed) {
+                unused += 1;
+            } else if shut {
                 returned.push(held);
             } else {
                 self.ready.push_back(held);
             }
         }
-        (wanted, returned)
+        (unused, returned)
+    }
+
+    fn adopts(&mut self, claimed: &Claimed) -> bool {
+        let flight = self.busy.get_mut(&claimed.subject);
+        let same =
+            flight.filter(|flight| flight.delivery_id == claimed.delivery_id && !flight.settling);
+        same.map(|flight| flight.fence = claimed.fence).is_some()
     }
 
     /// Takes in a delivery that was born claimed, or gives it back when it cannot be sent soon.
@@ -185,8 +203,8 @@ impl Lane {
     }
 
     /// Puts a delivery that could not be sent back at the front, to be tried again in a moment.
-    pub(super) fn put_back(&mut self, claimed: Claimed, now: Timestamp) {
-        self.land(&claimed.subject);
+    pub(super) fn put_back(&mut self, mut claimed: Claimed, now: Timestamp) {
+        claimed.fence = self.land(&claimed.subject).unwrap_or(claimed.fence);
         self.ready.push_front(Held::free(claimed));
         self.crowded_until = Some(now.plus(CROWDED));
     }
@@ -285,6 +303,9 @@ impl Lane {
     pub(super) fn start(&mut self, claimed: &Claimed, now: Timestamp) {
         let flight = Flight {
             serial: self.next_serial,
+            delivery_id: claimed.delivery_id.clone(),
+            fence: claimed.fence,
+            settling: false,
         };
         self.next_serial += 1;
         self.busy.insert(claimed.subject.clone(), flight);
@@ -296,10 +317,10 @@ impl Lane {
         }
     }
 
-    /// An attempt was not made after all.
-    pub(super) fn land(&mut self, subject: &str) {
+    /// An attempt was not made after all. Returns the fence of its newest claim.
+    pub(super) fn land(&mut self, subject: &str) -> Option<i64> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.busy.remove(subject);
+        self.busy.remove(subject).map(|flight| flight.fence)
     }
 
     /// The settle of a subject's attempt is over; the next of the subject may go.
@@ -319,10 +340,13 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.is_new = false;
         self.used_at = now;
-        let serial = self
-            .busy
-            .get(&claimed.subject)
-            .map_or(0, |flight| flight.serial);
+        let (serial, fence) = match self.busy.get_mut(&claimed.subject) {
+            Some(flight) => {
+                flight.settling = true;
+                (flight.serial, flight.fence)
+            }
+            None => (0, claimed.fence),
+        };
         let sign = health::sign(outcome, endpoint.success);
         self.pace.note(&Paced {
             serial,
@@ -351,6 +375,7 @@ impl Lane {
         let class = (self.class, self.classify(sign));
         self.class = class.1;
         Lesson {
+            fence,
             class,
             health: self.health_write(),
             news,

@@ -35,6 +35,10 @@ impl Loop {
     pub async fn run(mut self) {
         let mut dispatcher = Dispatcher::new(self.limits, self.clock.now());
         let mut stopping = false;
+        // The dispatcher notices a clock that goes back, but not one that went back before it began.
+        if self.store.written_at() > Some(self.clock.now()) {
+            self.carry_out(vec![Action::PullIn]);
+        }
         loop {
             let mut inputs = Vec::new();
             let wait = dispatcher.next_wake().since(self.clock.now());
@@ -106,13 +110,11 @@ impl Loop {
                         report.send(Input::Swept(sweep));
                     });
                 }
-                Action::PullIn(far) => {
-                    let attempter = self.attempter.clone();
+                Action::PullIn => {
+                    let now: Timestamp = self.clock.now();
                     tokio::spawn(async move {
-                        let pulled = heard(attempter.pull_in(far).await, "pull due times in");
-                        if pulled == Some(true) {
-                            inbox.wake();
-                        }
+                        heard(store.pull_in(now).await, "pull due times in");
+                        inbox.wake();
                     });
                 }
                 Action::Release(leases) => {

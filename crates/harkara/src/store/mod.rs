@@ -37,7 +37,7 @@ pub use views::*;
 use batch::Committer;
 use cache::Cache;
 use sqlite::readers::Readers;
-use sqlite::{Changed, Pen, claim, commit, settle, sweep};
+use sqlite::{Changed, Pen, claim, commit, pull_in, settle, sweep};
 
 /// A handle on the store; clones share it. When the last one goes, what is queued is written and
 /// the file is free for the next to open.
@@ -51,6 +51,7 @@ struct Shared {
     readers: Readers,
     caches: Arc<Caches>,
     epoch: i64,
+    written_at: Option<Timestamp>,
 }
 
 /// Copies of what nearly every request asks for.
@@ -85,6 +86,7 @@ impl Store {
     /// Blocks for as long as that takes. Refused while another process has it open.
     pub fn open(folder: &Path) -> Result<Self, DbError> {
         let caches = Arc::new(Caches::new());
+        let written_at = sqlite::written_at(folder);
         let pen = Pen::open(folder, caches.clone())?;
         let epoch = pen.epoch();
         let committer = Committer::start(pen)?;
@@ -95,6 +97,7 @@ impl Store {
                 readers,
                 caches,
                 epoch,
+                written_at,
             }),
         })
     }
@@ -113,6 +116,12 @@ impl Store {
     /// process must end, for only a new start can tell what is on disk.
     pub async fn failed(&self) {
         self.shared.committer.failed().await;
+    }
+
+    /// When the file was last written to before this start, by the clock of then; a moment ahead of
+    /// now says that the clock went back meanwhile.
+    pub fn written_at(&self) -> Option<Timestamp> {
+        self.shared.written_at
     }
 
     /// The number of this start. Claims of earlier ones are free at once.
@@ -159,9 +168,15 @@ impl Store {
         self.write(move |pen| claim::release(pen, &leases)).await
     }
 
-    /// Moves the due times of an endpoint that lie beyond `furthest_due_at` back to it.
-    pub async fn pull_in(&self, far: FarEndpoint) -> Result<usize, DbError> {
-        self.write(move |pen| claim::pull_in(pen, &far)).await
+    /// Moves due times nearer that lie further away than their waits: the clock went back.
+    pub async fn pull_in(&self, now: Timestamp) -> Result<(), DbError> {
+        let mut next = Some(pull_in::Cursor::default());
+        while let Some(cursor) = next {
+            next = self
+                .write(move |pen| pull_in::step(pen, cursor, now))
+                .await?;
+        }
+        Ok(())
     }
 
     /// Finds the active endpoints that have due deliveries in nobody's hands. Costs as much as there

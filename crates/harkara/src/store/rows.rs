@@ -332,17 +332,8 @@ pub struct Sweep {
     pub endpoints: Vec<DueEndpoint>,
     /// The next moment at which anything becomes due.
     pub next_due: Option<Timestamp>,
-    /// Active endpoints with a due time more than a day away: perhaps further than any wait could
-    /// have put it, because the clock went back.
-    pub far: Vec<FarEndpoint>,
-}
-
-/// An active endpoint and the last of its due times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FarEndpoint {
-    pub merchant_id: MerchantId,
-    pub endpoint_id: EndpointId,
-    pub furthest_due_at: Timestamp,
+    /// A due time is further away than any wait could have put it, so the clock went back.
+    pub is_far: bool,
 }
 
 /// An active endpoint with deliveries that are due and in nobody's hands.

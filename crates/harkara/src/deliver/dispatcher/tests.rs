@@ -54,7 +54,7 @@ impl Desk {
                 Action::Claim(ask) => self.claims.push(ask),
                 Action::Settle { settle, .. } => self.settles.push(*settle),
                 Action::Release(leases) => self.released += leases.len(),
-                Action::Sweep | Action::PullIn(_) => {}
+                Action::Sweep | Action::PullIn => {}
             }
         }
     }
@@ -428,6 +428,31 @@ fn a_clock_that_goes_back_delays_no_probe() {
     assert_eq!(desk.claims.len(), 0);
     desk.pass(SECOND * 5);
     assert_eq!(desk.claims.len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_over_a_lease_makes_no_second_attempt() {
+    let mut desk = Desk::new(1_000);
+    let shop = key("ms", "ep");
+    desk.born(&shop, 1);
+    desk.now = desk.now.plus(SECOND * 3_600);
+    desk.swept(std::slice::from_ref(&shop));
+    let again = Claimed {
+        fence: 2,
+        ..desk.sent[0].clone()
+    };
+    desk.claims.clear();
+    desk.step(vec![Input::Claimed {
+        key: shop,
+        claimed: Some(vec![again]),
+    }]);
+    assert_eq!(desk.sent.len(), 1);
+    desk.end(1, 200, SECOND);
+    assert_eq!(
+        desk.settles[0].fence, 2,
+        "the attempt is settled under the new claim"
+    );
+    assert_eq!(desk.sent.len(), 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rusqlite::{Row, params};
 use super::Pen;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
-use crate::store::rows::{ClaimAsk, Claimed, FarEndpoint, Lease, Pick};
+use crate::store::rows::{ClaimAsk, Claimed, Lease, Pick};
 
 /// How long a delivery that nobody has sent yet counts as just born, and goes before the backlog.
 const FRESH_MICROS: i64 = 60_000_000;
@@ -143,16 +143,4 @@ pub(in crate::store) fn release(pen: &Pen, leases: &[Lease]) -> Result<(), DbErr
         )?;
     }
     Ok(())
-}
-
-/// Moves due times of an endpoint that lie beyond `furthest` back to it; says how many.
-pub(in crate::store) fn pull_in(pen: &Pen, far: &FarEndpoint) -> Result<usize, DbError> {
-    let sql = "
-        update deliveries set due_at = ?3
-        where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and due_at > ?3";
-    let furthest = far.furthest_due_at.as_micros();
-    pen.execute(
-        sql,
-        params![far.merchant_id.as_str(), far.endpoint_id.as_str(), furthest],
-    )
 }

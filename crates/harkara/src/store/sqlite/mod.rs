@@ -7,6 +7,7 @@ pub(super) mod aggregates;
 pub(super) mod claim;
 pub(super) mod commit;
 pub(super) mod place;
+pub(super) mod pull_in;
 pub(super) mod readers;
 pub(super) mod settle;
 pub(super) mod sweep;
@@ -14,8 +15,10 @@ pub(super) mod sweep;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use harkara_core::id::MerchantId;
+use harkara_core::time::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
 
@@ -246,6 +249,17 @@ fn keep_plans(conn: &Connection) -> Result<(), DbError> {
 /// The file that holds everything.
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("harkara.db")
+}
+
+/// When the store was last written to, as the file system knows it.
+pub(super) fn written_at(folder: &Path) -> Option<Timestamp> {
+    let database = database(folder);
+    let log = database.with_extension("db-wal");
+    let modified = [database, log].into_iter().filter_map(|path| {
+        let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+        modified.duration_since(UNIX_EPOCH).ok()
+    });
+    Some(Timestamp::default().plus(modified.max()?))
 }
 
 /// Two writers on one file would each believe that the other's claims are dead.

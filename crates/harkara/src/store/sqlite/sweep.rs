@@ -5,12 +5,13 @@
 
 use harkara_core::health::Health;
 use harkara_core::id::{EndpointId, MerchantId};
+use harkara_core::retry::LONGEST_WAIT;
 use harkara_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::endpoints::read_health;
 use crate::store::error::DbError;
-use crate::store::rows::{DueEndpoint, FarEndpoint, Sweep};
+use crate::store::rows::{DueEndpoint, Sweep};
 
 /// The next endpoint that has anything pending.
 pub(in crate::store) const NEXT_ENDPOINT: &str = "
@@ -36,10 +37,6 @@ pub(in crate::store) const DUE_LAST: &str = "
     select max(due_at) from deliveries
     where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = 1
       and due_at > ?3";
-
-/// No ladder and no `Retry-After` is shorter than this at its longest, so a due time within it needs
-/// no second look.
-const NEAR_MICROS: i64 = 24 * 3_600_000_000;
 
 const ACTIVE: &str = "
     select health from endpoints where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
@@ -77,6 +74,7 @@ fn look(
     (epoch, now): (i64, Timestamp),
     sweep: &mut Sweep,
 ) -> Result<(), DbError> {
+    let longest = now.plus(LONGEST_WAIT).as_micros();
     let now = now.as_micros();
     let mut is_due = conn.prepare_cached(IS_DUE)?;
     let fresh = is_due.exists(params![merchant, endpoint, 0, i64::MAX, now, epoch])?;
@@ -93,12 +91,6 @@ fn look(
     };
     let next = moment(DUE_NEXT)?.map(Timestamp::from_micros);
     sweep.next_due = sweep.next_due.into_iter().chain(next).min();
-    if let Some(furthest) = moment(DUE_LAST)?.filter(|furthest| *furthest > now + NEAR_MICROS) {
-        sweep.far.push(FarEndpoint {
-            merchant_id: MerchantId::new(merchant),
-            endpoint_id: EndpointId::new(endpoint),
-            furthest_due_at: Timestamp::from_micros(furthest),
-        });
-    }
+    sweep.is_far |= moment(DUE_LAST)?.is_some_and(|last| last > longest);
     Ok(())
 }

@@ -63,6 +63,33 @@ async fn a_clock_that_went_back_keeps_nothing_that_was_never_sent_waiting() {
 }
 
 #[tokio::test]
+async fn a_clock_that_went_back_delays_no_retry_beyond_its_wait() {
+    let world = World::new().await;
+    for n in 0..600 {
+        let (name, order) = (format!("d{n}"), format!("o-{n}"));
+        let born = world.born(&name, &order, Some(at(7230))).await;
+        let claimed = &born.claimed[0];
+        let again = settle(claimed, Verdict::RetryAt(at(7260)), at(7200));
+        world.store.settle(again).await.unwrap();
+    }
+    world.store.pull_in(at(0)).await.unwrap();
+    // Its attempt took 1.5 ms of the minute.
+    let due_at = world.delivery("d599").await.due_at.unwrap();
+    assert_eq!(due_at.as_micros(), at(60).as_micros() - 1_500);
+    assert_eq!(world.claim(at(60), 1000).await.len(), 600);
+}
+
+#[tokio::test]
+async fn a_start_knows_when_the_store_was_last_written() {
+    let world = World::new().await;
+    let next_year = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+    let file = std::fs::File::open(sqlite::database(world.folder.path())).unwrap();
+    file.set_modified(next_year).unwrap();
+    let written_at = sqlite::written_at(world.folder.path());
+    assert_eq!(written_at, Some(Timestamp::from_seconds(1_900_000_000)));
+}
+
+#[tokio::test]
 async fn while_a_breaker_is_open_nothing_is_born_claimed_and_a_restart_knows_why() {
     let world = World::new().await;
     let claimed = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);

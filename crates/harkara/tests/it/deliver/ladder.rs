@@ -203,6 +203,24 @@ async fn a_clock_that_jumps_cuts_no_ladder_short() {
 }
 
 #[tokio::test]
+async fn a_clock_that_goes_back_delays_a_retry_by_its_wait_at_most() {
+    let mut world = World::new();
+    world.endpoint("ep_1", |_| {}).await;
+    let event = world
+        .event("1", EventName::OrderSucceeded, "500, 200")
+        .await;
+    world.run(Duration::from_secs(30)).await;
+    let now =
+        harkara_core::time::Timestamp::from_micros(world.clock.now().as_micros() - 3_600_000_000);
+    world.clock.set(now);
+    world.run(FOR_EVER).await;
+    assert_eq!(world.sent().len(), 2);
+    let waited = world.clock.now().since(now);
+    assert!(waited <= Duration::from_secs(72), "{waited:?}");
+    assert!(world.timeline(&event).await.ends_with("notified = true\n"));
+}
+
+#[tokio::test]
 async fn an_answer_of_410_at_an_orders_own_url_pauses_nobody() {
     let mut world = World::new();
     world.endpoint("ep_1", |_| {}).await;

@@ -237,12 +237,10 @@ impl World {
             Action::Sweep => Some(Input::Swept(Some(
                 self.store.sweep(self.clock.now()).await.unwrap(),
             ))),
-            Action::PullIn(far) => self
-                .attempter
-                .pull_in(far)
-                .await
-                .unwrap()
-                .then_some(Input::Woken),
+            Action::PullIn => {
+                self.store.pull_in(self.clock.now()).await.unwrap();
+                Some(Input::Woken)
+            }
             Action::Release(leases) => {
                 self.store.release(leases).await.unwrap();
                 None

@@ -1,0 +1,103 @@
+//! Moving due times nearer after the clock went back.
+//!
+//! A retry's due time was set by adding its wait to the time of then. Its last attempt tells that
+//! wait, so what lies further away than its wait from now is moved to it. Walks the due index in
+//! steps, so that other writes go in between. `Store` calls it through the committer.
+
+use harkara_core::retry::pulled_in;
+use harkara_core::time::Timestamp;
+use rusqlite::params;
+
+use super::Pen;
+use super::sweep::NEXT_ENDPOINT;
+use crate::store::error::DbError;
+
+/// Deliveries of one step.
+const STEP: usize = 500;
+
+/// How far a walk has come.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Cursor {
+    merchant_id: String,
+    endpoint_id: String,
+    due_at: i64,
+    position: i64,
+}
+
+/// A retry that is not due yet.
+struct Ahead {
+    delivery_id: String,
+    due_at: i64,
+    position: i64,
+    /// What the last attempt added to the time at which it ended.
+    wait: i64,
+}
+
+pub(in crate::store) const AHEAD: &str = "
+    select d.delivery_id, d.due_at, d.position, (
+        select a.retry_at - a.started_at - a.duration_us from attempts a
+        where a.merchant_id = d.merchant_id and a.delivery_id = d.delivery_id and a.late = 0
+        order by a.n desc limit 1)
+    from deliveries d
+    where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.state = 'pending' and d.retried = 1
+      and (d.due_at, d.position) > (?3, ?4)
+    order by d.due_at, d.position limit ?5";
+
+/// Takes one step; says where the next begins, or that there is none.
+pub(in crate::store) fn step(
+    pen: &Pen,
+    cursor: Cursor,
+    now: Timestamp,
+) -> Result<Option<Cursor>, DbError> {
+    let ahead = ahead(pen, &cursor)?;
+    for delivery in &ahead {
+        let due_at = Timestamp::from_micros(delivery.due_at);
+        let wait = Timestamp::from_micros(delivery.wait).since(Timestamp::default());
+        let nearer = pulled_in(due_at, now, wait);
+        if nearer < due_at {
+            let sql = "
+                update deliveries set due_at = ?3 where merchant_id = ?1 and delivery_id = ?2";
+            let row = params![cursor.merchant_id, delivery.delivery_id, nearer.as_micros()];
+            pen.execute(sql, row)?;
+        }
+    }
+    match ahead.last() {
+        Some(last) if ahead.len() == STEP => Ok(Some(Cursor {
+            due_at: last.due_at,
+            position: last.position,
+            ..cursor
+        })),
+        Some(_) | None => {
+            let key = params![cursor.merchant_id, cursor.endpoint_id];
+            pen.find(NEXT_ENDPOINT, key, |row| {
+                Ok(Cursor {
+                    merchant_id: row.get(0)?,
+                    endpoint_id: row.get(1)?,
+                    due_at: now.as_micros(),
+                    position: i64::MAX,
+                })
+            })
+        }
+    }
+}
+
+fn ahead(pen: &Pen, cursor: &Cursor) -> Result<Vec<Ahead>, DbError> {
+    let mut statement = pen.prepare(AHEAD)?;
+    let limit = i64::try_from(STEP).unwrap_or(i64::MAX);
+    let from = params![
+        cursor.merchant_id,
+        cursor.endpoint_id,
+        cursor.due_at,
+        cursor.position,
+        limit
+    ];
+    let rows = statement.query_map(from, |row| {
+        Ok(Ahead {
+            delivery_id: row.get(0)?,
+            due_at: row.get(1)?,
+            position: row.get(2)?,
+            wait: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
