@@ -18,6 +18,7 @@ mod explain;
 mod foreign;
 mod golden;
 mod hang_up;
+mod isolation;
 mod mandates;
 mod once;
 mod page;
