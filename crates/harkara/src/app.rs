@@ -27,6 +27,7 @@ use crate::deliver::guard::Policy;
 use crate::deliver::inbox::{Inbox, InboxBound};
 use crate::deliver::run::Loop;
 use crate::deliver::transport::HttpTransport;
+use crate::files;
 use crate::gateway::GatewayClock;
 use crate::keys::{self, ApiKey, PresentedKey};
 use crate::store::{ApiKeyRow, MerchantRow, Store};
@@ -92,6 +93,12 @@ impl App {
         let roots = roots(&config)?;
         let mut notes = config.notes();
         notes.extend(roots.note().map(str::to_owned));
+        let files = files::share(
+            files::raise(),
+            config.delivery.permits,
+            config.api.connections,
+        );
+        notes.extend(files.note);
 
         let (inbox, inputs) = Inbox::new(InboxBound {
             deliveries: config.delivery.inbox_events,
@@ -120,7 +127,10 @@ impl App {
                 transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
                 clock: clock.clone(),
             }),
-            limits: limits(&config),
+            limits: Limits {
+                permits: files.permits,
+                ..limits(&config)
+            },
             stop: stop_sending.clone(),
         };
         let mut senders = vec![watched(&ended, dispatcher.run())];
@@ -134,7 +144,7 @@ impl App {
             };
             senders.push(watched(&ended, gateway.run()));
         }
-        let (shutdown, bounds) = (config.shutdown, Bounds::new(config.api.connections));
+        let (shutdown, bounds) = (config.shutdown, Bounds::new(files.connections));
         let api = Api::new(Parts {
             store: store.clone(),
             clock,

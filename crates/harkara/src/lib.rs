@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod error;
+pub mod files;
 pub mod gateway;
 pub mod keys;
 pub mod receiver;
