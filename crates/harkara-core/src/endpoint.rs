@@ -2,7 +2,9 @@
 //!
 //! The rules for what an endpoint may be set to live here, and `wants()`, which decides whether an
 //! event is for it. The API checks settings with them, `plan()` asks `wants()`. Dialling, which
-//! URLs may be dialled, and sealing the password are the body's business.
+//! URLs may be dialled, and sealing secrets are the body's business.
+
+mod rotation;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,11 @@ use crate::delivery::Withheld;
 use crate::id::{EndpointId, MerchantId};
 use crate::retry::Ladder;
 use crate::time::Timestamp;
+
+use self::rotation::MAX_OVERLAP_SECONDS;
+pub use self::rotation::{
+    DEFAULT_OVERLAP, PreviousCredentials, SigningSecret, check_overlap, refuses_credentials,
+};
 
 /// A secret that was encrypted for the row it lies in; only the body's vault can open it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,12 @@ pub struct Endpoint {
     pub url: String,
     pub username: String,
     pub password: Sealed,
+    /// The pair before this one, while it changes over.
+    #[serde(default)]
+    pub previous_credentials: Option<PreviousCredentials>,
+    /// Newest first; without one, nothing is signed.
+    #[serde(default)]
+    pub signing_secrets: Vec<SigningSecret>,
     pub version: WebhookVersion,
     /// Switches that a person set; an event without one follows the catalogue's default.
     pub switches: BTreeMap<EventName, bool>,
@@ -205,6 +218,8 @@ pub enum EndpointRefusal {
     Timeout { seconds: u64 },
     #[error("the rate must be 1 to {MAX_RATE_PER_SECOND} attempts a second, and is {rate}")]
     Rate { rate: u64 },
+    #[error("the overlap must be 0 to {MAX_OVERLAP_SECONDS} seconds (7 days), and is {seconds}")]
+    Overlap { seconds: u64 },
 }
 
 /// What a password may contain although some receivers are known to stumble over it.

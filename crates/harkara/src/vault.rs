@@ -2,14 +2,15 @@
 //!
 //! A sealed secret is bound to its purpose, merchant and row, so a ciphertext copied elsewhere does
 //! not open. The keys lie in one file, the newest encrypts, all decrypt. `api/` seals an endpoint's
-//! password, `deliver/` opens it for one attempt; nothing here knows what an endpoint is.
+//! passwords and signing secrets, `deliver/` opens them for one attempt; nothing here knows what an
+//! endpoint is.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use harkara_core::endpoint::Sealed;
@@ -25,14 +26,14 @@ const KEY_ID_LENGTH: usize = 8;
 const TAG_LENGTH: usize = 16;
 const FILE_HEADER: &str = "\
 # Harkara's key ring: a key id and a 256-bit key in base64 a line. The last line encrypts, all
-# decrypt. Without this file the stored endpoint passwords cannot be opened: back it up, apart from
-# the database, and let nobody read it.
+# decrypt. Without this file the stored passwords and signing secrets cannot be opened: back it up,
+# apart from the database, and let nobody read it.
 ";
 
 /// Where a sealed secret belongs; it opens nowhere else.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// What it is for: `endpoint password`.
+    /// What it is for, such as `endpoint password`.
     pub purpose: &'static str,
     pub merchant_id: &'a MerchantId,
     /// The id of the row that it lies in.
@@ -196,6 +197,26 @@ impl Vault {
             .map_err(does_not_open)?;
         Ok(Zeroizing::new(plaintext.to_vec()))
     }
+
+    /// Encrypts, unless it is what `kept` holds already; that is given back then, so that setting the
+    /// same twice changes nothing.
+    pub fn seal_once(
+        &self,
+        context: Context<'_>,
+        kept: Option<&Sealed>,
+        plaintext: &[u8],
+    ) -> Sealed {
+        match kept.filter(|kept| self.holds(context, kept, plaintext)) {
+            Some(kept) => kept.clone(),
+            None => self.seal(context, plaintext),
+        }
+    }
+
+    /// The time it takes does not tell how much of the plaintext is right.
+    fn holds(&self, context: Context<'_>, sealed: &Sealed, plaintext: &[u8]) -> bool {
+        self.open(context, sealed)
+            .is_ok_and(|held| constant_time::verify_slices_are_equal(&held, plaintext).is_ok())
+    }
 }
 
 impl fmt::Debug for Vault {
@@ -235,10 +256,19 @@ fn fingerprint_key(key: &[u8]) -> hmac::Key {
 }
 
 impl<'a> Context<'a> {
-    /// Where an endpoint's password belongs.
+    /// Where an endpoint's password belongs, the present one and the one before it.
     pub fn endpoint_password(merchant_id: &'a MerchantId, endpoint_id: &'a EndpointId) -> Self {
         Self {
             purpose: "endpoint password",
+            merchant_id,
+            row_id: endpoint_id.as_str(),
+        }
+    }
+
+    /// Where an endpoint's signing secrets belong.
+    pub fn signing_secret(merchant_id: &'a MerchantId, endpoint_id: &'a EndpointId) -> Self {
+        Self {
+            purpose: "signing secret",
             merchant_id,
             row_id: endpoint_id.as_str(),
         }

@@ -33,6 +33,8 @@ fn endpoint(id: &str, created_seconds: i64) -> Endpoint {
         url: "https://example.com/hook".to_owned(),
         username: "user".to_owned(),
         password: Sealed(String::new()),
+        previous_credentials: None,
+        signing_secrets: Vec::new(),
         version: WebhookVersion::LATEST,
         switches: BTreeMap::new(),
         headers: Vec::new(),

@@ -1,12 +1,14 @@
 use super::*;
 
-fn endpoint(version: &str) -> Endpoint {
+pub(super) fn endpoint(version: &str) -> Endpoint {
     Endpoint {
         merchant_id: MerchantId::new("ms"),
         endpoint_id: EndpointId::new("ep_0123456789abcdef"),
         url: "https://example.com/hook".to_owned(),
         username: "user".to_owned(),
         password: Sealed(String::new()),
+        previous_credentials: None,
+        signing_secrets: Vec::new(),
         version: version.parse().unwrap(),
         switches: BTreeMap::new(),
         headers: Vec::new(),

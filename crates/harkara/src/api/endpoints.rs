@@ -1,9 +1,11 @@
 //! Endpoints: a merchant's URLs with their credentials, versions, switches and habits.
 //!
 //! What an endpoint may be set to is the core's rule, where it may point the guard's; here both are
-//! asked. A password comes in, is sealed, and is shown again only in the answer that made it up.
+//! asked. A secret comes in, is sealed, and is shown again only in the answer that made it up.
 
 mod settings;
+mod show;
+mod signing;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +15,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{self, Event};
-use harkara_core::endpoint::{Endpoint, EndpointState};
-use harkara_core::health::{Breaker, Health};
+use harkara_core::endpoint::{DEFAULT_OVERLAP, Endpoint, EndpointState};
 use harkara_core::id::{
     EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
 };
@@ -22,19 +23,23 @@ use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, catalog, event};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::auth::ForMerchant;
 use super::body::{JsonBody, answer};
 use super::parameters::Path;
 use super::{Api, json_answer, samples};
+use crate::deliver::sign::Secret;
 use crate::error::ApiError;
 use crate::keys;
 use crate::store::{Commit, DbError, DbErrorKind, EndpointRow, NewEvent};
+use crate::vault::Context;
 
 use self::settings::{Settings, apply, blank};
+use self::show::{show, show_row};
 
 pub(super) use self::settings::url_refused;
+pub(super) use self::signing::{add as add_signing_secret, remove as remove_signing_secrets};
 
 const ENDPOINTS_MAX: usize = 30;
 const REASON_MAX: usize = 200;
@@ -67,7 +72,8 @@ pub(super) struct Test {
     event_name: Option<EventName>,
 }
 
-/// `POST /endpoints`. Without a password one is made up, and shown in this answer alone.
+/// `POST /endpoints`. Without a password one is made up, and so is a signing secret for `"signing":
+/// true`; they are shown in this answer alone.
 pub(super) async fn create(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
@@ -79,6 +85,10 @@ pub(super) async fn create(
         .ok_or_else(|| ApiError::missing("url"))?;
     if settings.username.is_none() {
         return Err(ApiError::missing("username"));
+    }
+    if settings.overlap_seconds.is_some() {
+        let reason = "is for credentials that are replaced; a new endpoint has none";
+        return Err(ApiError::field("overlap_seconds", reason));
     }
     if api.store.endpoints(&merchant.merchant_id).await?.len() >= ENDPOINTS_MAX {
         let message = format!("a merchant has at most {ENDPOINTS_MAX} endpoints; delete one first");
@@ -96,12 +106,22 @@ pub(super) async fn create(
         api.config.delivery.attempt_timeout,
         now,
     );
-    let warnings = apply(&api, &mut endpoint, settings)?;
+    let signing = settings.signing.take().unwrap_or(false);
+    let secret = signing.then(Secret::generate);
+    let warnings = apply(&api, &mut endpoint, settings, now)?;
+    if let Some(secret) = &secret {
+        let context = Context::signing_secret(&endpoint.merchant_id, &endpoint.endpoint_id);
+        let sealed = api.vault.seal(context, secret.as_bytes());
+        endpoint.add_signing_secret(sealed, DEFAULT_OVERLAP, now);
+    }
     api.store.put_endpoint(&endpoint, 0).await?;
-    let mut shown = show(&endpoint, None);
+    let mut shown = show(&endpoint, None, now);
     shown["warnings"] = warnings.into();
     if let Some(password) = generated {
         shown["password"] = password.as_str().into();
+    }
+    if let Some(secret) = secret {
+        shown["signing_secret"] = secret.text().as_str().into();
     }
     Ok(answer(StatusCode::CREATED, &shown))
 }
@@ -112,7 +132,8 @@ pub(super) async fn list(
     State(api): State<Api>,
 ) -> Result<Response, ApiError> {
     let rows = api.store.endpoint_rows(&merchant.merchant_id).await?;
-    let shown: Vec<Value> = rows.iter().map(show_row).collect();
+    let now = api.clock.now();
+    let shown: Vec<Value> = rows.iter().map(|row| show_row(row, now)).collect();
     Ok(json_answer(&json!({ "endpoints": shown })))
 }
 
@@ -123,29 +144,46 @@ pub(super) async fn read(
     Path(endpoint_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let row = find(&api, &merchant.merchant_id, &EndpointId::new(endpoint_id)).await?;
-    Ok(json_answer(&show_row(&row)))
+    Ok(json_answer(&show_row(&row, api.clock.now())))
 }
 
-/// `PATCH /endpoints/{endpoint_id}`: any subset of what `create` takes.
+/// `PATCH /endpoints/{endpoint_id}`: any subset of what `create` takes but `signing`, and
+/// `overlap_seconds` with new credentials: for so long, a receiver that refuses them is asked once
+/// more with those before them. Without it those are forgotten at once.
 pub(super) async fn update(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
     Path(endpoint_id): Path<String>,
     JsonBody(settings): JsonBody<Settings>,
 ) -> Result<Response, ApiError> {
+    let now = api.clock.now();
     let endpoint_id = EndpointId::new(endpoint_id);
+    let set = |endpoint: &mut Endpoint| apply(&api, endpoint, settings.clone(), now);
+    let (row, warnings) = change(&api, &merchant.merchant_id, &endpoint_id, now, set).await?;
+    let mut shown = show_row(&row, now);
+    shown["warnings"] = warnings.into();
+    Ok(json_answer(&shown))
+}
+
+/// Changes an endpoint and stores it; returns it with what `make` says of the change.
+async fn change<T>(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    now: Timestamp,
+    make: impl Fn(&mut Endpoint) -> Result<T, ApiError>,
+) -> Result<(EndpointRow, T), ApiError> {
     let mut tried = false;
     loop {
-        let mut row = find(&api, &merchant.merchant_id, &endpoint_id).await?;
-        let warnings = apply(&api, &mut row.endpoint, settings.clone())?;
+        let mut row = find(api, merchant_id, endpoint_id).await?;
+        row.endpoint.forget_expired(now);
+        let made = make(&mut row.endpoint)?;
         match api.store.put_endpoint(&row.endpoint, row.version).await {
             // Somebody else changed it between our look and our write; what they set stays set.
             Err(error) if error.kind == DbErrorKind::Stale && !tried => tried = true,
             result => {
                 result?;
-                let mut shown = show_row(&row);
-                shown["warnings"] = warnings.into();
-                return Ok(json_answer(&shown));
+                return Ok((row, made));
             }
         }
     }
@@ -215,7 +253,7 @@ async fn set_state(
         .await;
     set.map_err(|error| gone(error, &endpoint_id))?;
     let row = find(api, merchant_id, &endpoint_id).await?;
-    Ok(json_answer(&show_row(&row)))
+    Ok(json_answer(&show_row(&row, api.clock.now())))
 }
 
 /// `DELETE /endpoints/{endpoint_id}`: what it has not settled is withdrawn.
@@ -323,74 +361,4 @@ fn gone(error: DbError, endpoint_id: &EndpointId) -> ApiError {
         DbErrorKind::Stale => unknown(endpoint_id),
         DbErrorKind::Busy | DbErrorKind::Down | DbErrorKind::Corrupt => error.into(),
     }
-}
-
-fn show_row(row: &EndpointRow) -> Value {
-    show(&row.endpoint, row.health.as_ref())
-}
-
-/// An endpoint without its password.
-fn show(endpoint: &Endpoint, health: Option<&Health>) -> Value {
-    let headers: Map<String, Value> = endpoint
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.as_str().into()))
-        .collect();
-    let mut shown = json!({
-        "endpoint_id": endpoint.endpoint_id,
-        "url": endpoint.url,
-        "username": endpoint.username,
-        "password": "set",
-        "webhook_version": endpoint.version,
-        "events": EventName::ALL.iter().map(|name| show_event(endpoint, *name)).collect::<Vec<_>>(),
-        "headers": headers,
-        "ladder": endpoint.ladder,
-        "success": endpoint.success,
-        "order": endpoint.order,
-        "timeout_seconds": endpoint.timeout_seconds,
-        "rate_per_second": endpoint.rate_per_second,
-        "health": show_health(health.unwrap_or(&Health::default())),
-        "created_at": endpoint.created_at.iso(),
-    });
-    match &endpoint.state {
-        EndpointState::Active => shown["state"] = "active".into(),
-        EndpointState::Paused { reason, at } => {
-            shown["state"] = "paused".into();
-            shown["paused_reason"] = reason.as_str().into();
-            shown["paused_at"] = at.iso().into();
-        }
-        EndpointState::Disabled { reason, at } => {
-            shown["state"] = "disabled".into();
-            shown["disabled_reason"] = reason.as_str().into();
-            shown["disabled_at"] = at.iso().into();
-        }
-    }
-    shown
-}
-
-/// How the endpoint is doing, as far as it is worth remembering: short streaks of failures are in
-/// its attempts alone.
-fn show_health(health: &Health) -> Value {
-    let (breaker, probe_at) = match health.breaker {
-        Breaker::Closed => ("closed", None),
-        Breaker::Open { probe_at, .. } => ("open", Some(probe_at.iso())),
-        Breaker::HalfOpen { .. } => ("half_open", None),
-    };
-    json!({
-        "breaker": breaker,
-        "next_probe_at": probe_at,
-        "failures_in_a_row": health.failures,
-        "failing_since": health.failing_since.map(Timestamp::iso),
-    })
-}
-
-/// Whether an event is sent to this endpoint, and why not.
-fn show_event(endpoint: &Endpoint, name: EventName) -> Value {
-    let withheld = endpoint.wants(name).err();
-    json!({
-        "name": name,
-        "since": catalog::since(name).to_string(),
-        "sent": withheld.is_none(),
-        "reason": withheld.map(|why| why.to_string()),
-    })
 }

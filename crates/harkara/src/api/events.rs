@@ -369,6 +369,7 @@ fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
         "verdict": verdict_word(view.verdict),
         "retry_at": iso(view.retry_at),
         "overtaking": evidence.overtaking,
+        "credentials": evidence.credentials,
         "late": view.late,
     })
 }

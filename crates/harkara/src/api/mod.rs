@@ -132,6 +132,10 @@ pub fn router(api: Api) -> Router {
         .route("/endpoints/{endpoint_id}/pause", post(endpoints::pause))
         .route("/endpoints/{endpoint_id}/resume", post(endpoints::resume))
         .route("/endpoints/{endpoint_id}/test", post(endpoints::test))
+        .route(
+            "/endpoints/{endpoint_id}/signing",
+            post(endpoints::add_signing_secret).delete(endpoints::remove_signing_secrets),
+        )
         .route("/operational-events", get(operational_events::list))
         .route("/events/{event_id}", get(events::read))
         .route("/events/{event_id}/deliveries", get(events::deliveries))

@@ -101,6 +101,8 @@ mod tests {
         POST   /endpoints/{endpoint_id}/pause                400 "invalid_request": "endpoint_id: is not UTF-8 in the path"
         POST   /endpoints/{endpoint_id}/resume               400 "invalid_request": "endpoint_id: is not UTF-8 in the path"
         POST   /endpoints/{endpoint_id}/test                 400 "invalid_request": "endpoint_id: is not UTF-8 in the path"
+        POST   /endpoints/{endpoint_id}/signing              400 "invalid_request": "endpoint_id: is not UTF-8 in the path"
+        DELETE /endpoints/{endpoint_id}/signing              400 "invalid_request": "endpoint_id: is not UTF-8 in the path"
         GET    /events/{event_id}                            400 "invalid_request": "event_id: is not UTF-8 in the path"
         GET    /events/{event_id}/deliveries                 400 "invalid_request": "event_id: is not UTF-8 in the path"
         GET    /events/{event_id}/explain                    400 "invalid_request": "event_id: is not UTF-8 in the path"

@@ -1,4 +1,4 @@
-//! One attempt from a claimed delivery: look its endpoint up, open its password, send, write down.
+//! One attempt from a claimed delivery: look its endpoint up, open its secrets, send, write down.
 //!
 //! Knows how a delivery becomes a request and an answer becomes evidence. When there is nothing to
 //! send to (paused, gone, unreadable), no attempt is spent: the claim goes back.
@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harkara_core::delivery::{self, DeliveryKind, Failure, Outcome};
-use harkara_core::endpoint::{Endpoint, EndpointState, SuccessRule};
+use harkara_core::endpoint::{Endpoint, EndpointState, Sealed, SuccessRule, refuses_credentials};
 use harkara_core::time::Timestamp;
 
 use http::HeaderValue;
 
 use super::dispatcher::{Ended, Input, Unsent};
+use super::sign::{self, Secret};
 use super::transport::{Answer, Request, Transport, basic_header};
 use crate::clock::Clock;
-use crate::store::{AttemptRow, Claimed, Evidence, Store};
+use crate::store::{AttemptRow, Claimed, CredentialsUsed, Evidence, Store};
 use crate::vault::{Context, Vault, VaultError};
 
 /// Makes attempts.
@@ -38,17 +39,14 @@ impl Attempter {
             .as_ref()
             .unwrap_or(&endpoint.url)
             .clone();
-        let answer = match self.authorization(&endpoint) {
-            Ok(authorization) => {
-                let request = self.request(&claimed, &endpoint, authorization);
-                self.transport.send(request).await
-            }
+        let (answer, credentials) = match self.request(&claimed, &endpoint, started_at) {
+            Ok(request) => self.send(request, &endpoint, started_at).await,
             Err(error) => {
-                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a password");
-                Answer::failed(Failure::Internal)
+                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open an endpoint's secrets");
+                (Answer::failed(Failure::Internal), CredentialsUsed::Current)
             }
         };
-        let attempt = attempt_row(url, started_at, &claimed, &answer);
+        let attempt = attempt_row(url, started_at, &claimed, &answer, credentials);
         log_failure(&claimed, endpoint.success, &answer);
         let outcome = answer.outcome;
         Input::Ended(Box::new(Ended {
@@ -78,41 +76,110 @@ impl Attempter {
         found.filter(may_call).cloned()
     }
 
-    fn authorization(&self, endpoint: &Endpoint) -> Result<HeaderValue, VaultError> {
+    /// Sends a request; while credentials change over, a receiver that refuses the present ones is
+    /// asked once more with those before them. Both requests are one attempt and share its time.
+    async fn send(
+        &self,
+        request: Request,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> (Answer, CredentialsUsed) {
+        let Some(previous) = endpoint.live_previous_credentials(now) else {
+            return (self.transport.send(request).await, CredentialsUsed::Current);
+        };
+        let mut again = request.clone();
+        let first = self.transport.send(request).await;
+        let Some(time_left) = time_to_ask_again(again.timeout, &first) else {
+            return (first, CredentialsUsed::Current);
+        };
+        match self.authorization(endpoint, &previous.username, &previous.password) {
+            Ok(authorization) => {
+                again.authorization = authorization;
+                again.timeout = time_left;
+                let mut second = self.transport.send(again).await;
+                second.timings.total_us += first.timings.total_us;
+                (second, CredentialsUsed::Previous)
+            }
+            Err(error) => {
+                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a previous password");
+                (first, CredentialsUsed::Current)
+            }
+        }
+    }
+
+    fn authorization(
+        &self,
+        endpoint: &Endpoint,
+        username: &str,
+        password: &Sealed,
+    ) -> Result<HeaderValue, VaultError> {
         let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
-        let password = self.vault.open(context, &endpoint.password)?;
+        let password = self.vault.open(context, password)?;
         let password = std::str::from_utf8(&password).map_err(|_| VaultError::Malformed)?;
-        Ok(basic_header(&endpoint.username, password))
+        Ok(basic_header(username, password))
+    }
+
+    fn signing_secrets(
+        &self,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> Result<Vec<Secret>, VaultError> {
+        let context = Context::signing_secret(&endpoint.merchant_id, &endpoint.endpoint_id);
+        endpoint
+            .live_signing_secrets(now)
+            .map(|live| {
+                self.vault
+                    .open(context, &live.secret)
+                    .map(Secret::from_bytes)
+            })
+            .collect()
     }
 
     fn request(
         &self,
         claimed: &Claimed,
         endpoint: &Endpoint,
-        authorization: HeaderValue,
-    ) -> Request {
-        let mut headers = vec![
-            ("webhook-id".to_owned(), claimed.event_id.to_string()),
+        now: Timestamp,
+    ) -> Result<Request, VaultError> {
+        let id = claimed.event_id.as_str();
+        let mut headers = vec![("webhook-id".to_owned(), id.to_owned())];
+        let secrets = self.signing_secrets(endpoint, now)?;
+        if !secrets.is_empty() {
+            headers.extend(sign::headers(id, now, &claimed.body, &secrets));
+        }
+        headers.extend([
             (
                 "harkara-attempt".to_owned(),
                 (claimed.attempts + 1).to_string(),
             ),
             ("harkara-sequence".to_owned(), claimed.sequence.to_string()),
-        ];
+        ]);
         headers.extend(endpoint.headers.iter().cloned());
-        Request {
+        Ok(Request {
             endpoint_id: endpoint.endpoint_id.clone(),
             url: claimed
                 .url_override
                 .as_ref()
                 .unwrap_or(&endpoint.url)
                 .clone(),
-            authorization,
+            authorization: self.authorization(endpoint, &endpoint.username, &endpoint.password)?,
             headers,
             body: claimed.body.clone(),
             timeout: Duration::from_secs(u64::from(endpoint.timeout_seconds)),
-        }
+        })
     }
+}
+
+/// What is left of an attempt for a second request with other credentials; none unless it was they
+/// that were refused.
+fn time_to_ask_again(timeout: Duration, answer: &Answer) -> Option<Duration> {
+    let refused = match answer.outcome {
+        Outcome::Answered { status, .. } => refuses_credentials(status),
+        Outcome::Failed(_) => false,
+    };
+    let spent = Duration::from_micros(answer.timings.total_us);
+    let left = timeout.checked_sub(spent)?;
+    (refused && !left.is_zero()).then_some(left)
 }
 
 fn attempt_row(
@@ -120,11 +187,13 @@ fn attempt_row(
     started_at: Timestamp,
     claimed: &Claimed,
     answer: &Answer,
+    credentials: CredentialsUsed,
 ) -> AttemptRow {
     let timings = &answer.timings;
     let evidence = Evidence {
         url,
         overtaking: claimed.overtaking,
+        credentials,
         dns_us: timings.dns_us,
         connect_us: timings.connect_us,
         tls_us: timings.tls_us,
@@ -162,4 +231,32 @@ fn log_failure(claimed: &Claimed, rule: SuccessRule, answer: &Answer) {
         duration_us = answer.timings.total_us,
         "an attempt failed"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_pair_leaves_what_the_first_request_did_not_take() {
+        let timeout = Duration::from_secs(30);
+        let left = |status, spent_ms: u64| {
+            let mut answer = Answer::failed(Failure::Internal);
+            answer.timings.total_us = spent_ms * 1_000;
+            answer.outcome = Outcome::Answered {
+                status,
+                retry_after: None,
+            };
+            time_to_ask_again(timeout, &answer).map(|left| left.as_millis())
+        };
+        assert_eq!(left(401, 10_500), Some(19_500));
+        assert_eq!(left(403, 0), Some(30_000));
+        assert_eq!(left(401, 30_000), None);
+        assert_eq!(left(401, 30_001), None);
+        for other in [200, 400, 402, 404, 407, 500] {
+            assert_eq!(left(other, 0), None, "{other}");
+        }
+        let silence = Answer::failed(Failure::HeadTimeout);
+        assert_eq!(time_to_ask_again(timeout, &silence), None);
+    }
 }

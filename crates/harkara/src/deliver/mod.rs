@@ -1,9 +1,9 @@
 //! HTTP out: what is due is claimed, sent, judged and settled.
 //!
 //! `inbox` takes fresh deliveries in, `dispatcher` decides what is sent next (`lane` for each endpoint,
-//! `permits` over all of them), `run` carries that out,
-//! `attempt` makes one call. `guard` judges URLs and addresses, `connect` dials them, `transport`
-//! sends one request and says how it ended. Orders, refunds and their JSON are unknown here.
+//! `permits` over all of them), `run` carries that out, `attempt` makes one call, which `sign` signs.
+//! `guard` judges URLs and addresses, `connect` dials them, `transport` sends one request and says how
+//! it ended. Orders, refunds and their JSON are unknown here.
 
 pub mod attempt;
 pub mod connect;
@@ -13,4 +13,5 @@ pub mod inbox;
 mod lane;
 mod permits;
 pub mod run;
+pub mod sign;
 pub mod transport;

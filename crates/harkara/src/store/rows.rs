@@ -297,6 +297,7 @@ pub struct Evidence {
     pub url: String,
     /// An earlier event of the same subject was unsettled, so that this one overtook it.
     pub overtaking: bool,
+    pub credentials: CredentialsUsed,
     pub dns_us: Option<u64>,
     pub connect_us: Option<u64>,
     pub tls_us: Option<u64>,
@@ -305,6 +306,17 @@ pub struct Evidence {
     /// The answer's head, and the beginning of its body as text; hostile, never more than shown.
     pub answer_headers: Vec<(String, String)>,
     pub answer_body: String,
+}
+
+/// Which of an endpoint's credentials the request had whose answer counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialsUsed {
+    #[default]
+    Current,
+    /// Those before them, after the current ones were refused. The times, except for the whole, are
+    /// the second request's.
+    Previous,
 }
 
 /// What an attempt meant when it was settled.

@@ -52,6 +52,37 @@ fn a_secret_opens_only_where_it_belongs() {
 }
 
 #[test]
+fn an_endpoints_secrets_do_not_change_places() {
+    let vault = vault(RING);
+    let (merchant, other) = (MerchantId::new("ms"), MerchantId::new("other"));
+    let [first, second] = ["ep_1", "ep_2"].map(EndpointId::new);
+    let contexts = [
+        Context::signing_secret(&merchant, &first),
+        Context::endpoint_password(&merchant, &first),
+        Context::signing_secret(&merchant, &second),
+        Context::signing_secret(&other, &first),
+    ];
+    let sealed = vault.seal(contexts[0], b"s3cret");
+    let holds = contexts.map(|context| vault.holds(context, &sealed, b"s3cret"));
+    assert_eq!(holds, [true, false, false, false]);
+}
+
+#[test]
+fn what_is_set_twice_is_sealed_once() {
+    let vault = vault(RING);
+    let (merchant, endpoint) = (MerchantId::new("ms"), EndpointId::new("ep_1"));
+    let context = Context::endpoint_password(&merchant, &endpoint);
+    let sealed = vault.seal_once(context, None, b"s3cret");
+    let again = |plaintext: &[u8]| vault.seal_once(context, Some(&sealed), plaintext);
+    assert_eq!(again(b"s3cret"), sealed);
+    assert_ne!(again(b"s3crets"), sealed);
+    assert_eq!(ending(vault.open(context, &again(b"other"))), "other");
+    // What never was sealed holds nothing.
+    let blank = Sealed(String::new());
+    assert_ne!(vault.seal_once(context, Some(&blank), b""), blank);
+}
+
+#[test]
 fn any_flipped_bit_is_noticed() {
     let vault = vault(RING);
     let merchant = MerchantId::new("ms");

@@ -15,6 +15,9 @@ use crate::app::{SHOP, Server};
 use crate::process::{ServerProcess, key_of};
 
 const PASSWORD: &str = "canary-password-4711";
+/// The base64 of `canary-signing-secret-42`, which no file may hold either.
+const SIGNING_SECRET: &str = "whsec_Y2FuYXJ5LXNpZ25pbmctc2VjcmV0LTQy";
+const SIGNING_BYTES: &str = "canary-signing-secret-42";
 const CARD_NUMBER: &str = "4111111111111111";
 const CARD_CODE: &str = "canary-code-0815";
 
@@ -81,6 +84,20 @@ async fn no_secret_is_logged_shown_again_or_stored_in_plain_bytes() {
         "{}",
         made.json()
     );
+    let endpoint_id = made.json()["endpoint_id"].as_str().unwrap().to_owned();
+    let secret = json!({ "secret": SIGNING_SECRET }).to_string();
+    let added = shop
+        .json(
+            Method::POST,
+            &format!("/endpoints/{endpoint_id}/signing"),
+            &secret,
+        )
+        .await;
+    assert!(
+        added.status.is_success() && !holds(&added.body, SIGNING_SECRET),
+        "{}",
+        added.json()
+    );
     shop.post("/orders", &[("order_id", "1"), ("amount", "8")])
         .await
         .ok();
@@ -103,10 +120,20 @@ async fn no_secret_is_logged_shown_again_or_stored_in_plain_bytes() {
     .await
     .refusal();
     let paid = |arrivals: &[Arrival]| arrivals.iter().any(|a| a.is(EventName::OrderSucceeded));
-    receiver.until(paid, Duration::from_secs(20)).await.unwrap();
+    let arrivals = receiver.until(paid, Duration::from_secs(20)).await.unwrap();
+    assert!(arrivals[0].headers.contains_key("webhook-signature"));
+    let secrets = [
+        PASSWORD,
+        SIGNING_SECRET,
+        SIGNING_BYTES,
+        CARD_NUMBER,
+        CARD_CODE,
+        &shop.key,
+        &platform_key,
+    ];
     for path in ["/endpoints", "/orders/1", "/events?bodies=true"] {
         let answer = shop.get(path).await;
-        for secret in [PASSWORD, CARD_NUMBER, CARD_CODE, &shop.key, &platform_key] {
+        for secret in secrets {
             assert!(!holds(&answer.body, secret), "{path} shows {secret}");
         }
     }
@@ -119,7 +146,7 @@ async fn no_secret_is_logged_shown_again_or_stored_in_plain_bytes() {
             continue;
         }
         looked_at += 1;
-        for secret in [PASSWORD, CARD_NUMBER, CARD_CODE, &shop.key, &platform_key] {
+        for secret in secrets {
             assert!(!holds(&bytes, secret), "{path} holds {secret}");
         }
     }

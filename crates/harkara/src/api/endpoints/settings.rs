@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harkara_core::endpoint::{
     Endpoint, EndpointRefusal, EndpointState, OrderMode, Sealed, SuccessRule, check_headers,
-    check_password, check_rate, check_timeout, check_username,
+    check_overlap, check_password, check_rate, check_timeout, check_username,
 };
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::retry::Ladder;
@@ -30,6 +30,10 @@ pub(in crate::api) struct Settings {
     pub(super) url: Option<String>,
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
+    /// Whether a signing secret is to be made up; only for an endpoint that is made.
+    pub(super) signing: Option<bool>,
+    /// How long the credentials that are replaced stay good; only where there are some.
+    pub(super) overlap_seconds: Option<u64>,
     webhook_version: Option<WebhookVersion>,
     /// `null` takes a switch away again, so that the catalogue's default holds.
     events: Option<BTreeMap<EventName, Option<bool>>>,
@@ -62,6 +66,8 @@ pub(super) fn blank(
         url: String::new(),
         username: String::new(),
         password: Sealed(String::new()),
+        previous_credentials: None,
+        signing_secrets: Vec::new(),
         version: WebhookVersion::LATEST,
         switches: BTreeMap::new(),
         headers: Vec::new(),
@@ -81,26 +87,24 @@ pub(super) fn apply(
     api: &Api,
     endpoint: &mut Endpoint,
     settings: Settings,
+    now: Timestamp,
 ) -> Result<Vec<String>, ApiError> {
-    let mut warnings = Vec::new();
-    let refused =
-        |name: &'static str| move |why: EndpointRefusal| ApiError::field(name, why.to_string());
+    if settings.signing.is_some() {
+        let reason = "is for a new endpoint; POST /endpoints/{endpoint_id}/signing adds a secret";
+        return Err(ApiError::field("signing", reason));
+    }
     if let Some(url) = settings.url {
         let admitted = guard::admit(&url, &api.policy);
         endpoint.url = admitted
             .map_err(|why| url_refused("url", &why.to_string()))?
             .url;
     }
-    if let Some(username) = settings.username {
-        check_username(&username).map_err(refused("username"))?;
-        endpoint.username = username;
-    }
-    if let Some(password) = settings.password.map(Zeroizing::new) {
-        let troubles = check_password(&password).map_err(refused("password"))?;
-        warnings.extend(troubles.iter().map(ToString::to_string));
-        let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
-        endpoint.password = api.vault.seal(context, password.as_bytes());
-    }
+    let credentials = Credentials {
+        username: settings.username,
+        password: settings.password.map(Zeroizing::new),
+        overlap: overlap(settings.overlap_seconds)?,
+    };
+    let warnings = set_credentials(api, endpoint, credentials, now)?;
     if let Some(headers) = settings.headers {
         let headers = headers
             .into_iter()
@@ -130,6 +134,54 @@ pub(super) fn apply(
         endpoint.ladder = ladder;
     }
     Ok(warnings)
+}
+
+/// What of the Basic credentials is to change, and how long those before them stay good.
+struct Credentials {
+    username: Option<String>,
+    password: Option<Zeroizing<String>>,
+    overlap: Option<Duration>,
+}
+
+fn set_credentials(
+    api: &Api,
+    endpoint: &mut Endpoint,
+    new: Credentials,
+    now: Timestamp,
+) -> Result<Vec<String>, ApiError> {
+    if new.username.is_none() && new.password.is_none() {
+        return match new.overlap {
+            Some(_) => Err(ApiError::field(
+                "overlap_seconds",
+                "is for new credentials; name a username or a password with it",
+            )),
+            None => Ok(Vec::new()),
+        };
+    }
+    let username = new.username.unwrap_or_else(|| endpoint.username.clone());
+    check_username(&username).map_err(refused("username"))?;
+    let mut password = endpoint.password.clone();
+    let mut warnings = Vec::new();
+    if let Some(text) = new.password {
+        let troubles = check_password(&text).map_err(refused("password"))?;
+        warnings.extend(troubles.iter().map(ToString::to_string));
+        let context = Context::endpoint_password(&endpoint.merchant_id, &endpoint.endpoint_id);
+        password = api
+            .vault
+            .seal_once(context, Some(&password), text.as_bytes());
+    }
+    endpoint.change_credentials(username, password, new.overlap.unwrap_or_default(), now);
+    Ok(warnings)
+}
+
+/// An overlap of a week at most.
+pub(super) fn overlap(seconds: Option<u64>) -> Result<Option<Duration>, ApiError> {
+    let checked = seconds.map(check_overlap).transpose();
+    checked.map_err(refused("overlap_seconds"))
+}
+
+fn refused(name: &'static str) -> impl Fn(EndpointRefusal) -> ApiError {
+    move |why| ApiError::field(name, why.to_string())
 }
 
 /// 422: a URL that is never called, with the guard's sentence.

@@ -172,6 +172,8 @@ fn endpoint((merchant_id, endpoint_id): &Key) -> Endpoint {
         url: "https://shop.example.com/".to_owned(),
         username: "shop".to_owned(),
         password: Sealed(String::new()),
+        previous_credentials: None,
+        signing_secrets: Vec::new(),
         version: WebhookVersion::LATEST,
         switches: Default::default(),
         headers: Vec::new(),

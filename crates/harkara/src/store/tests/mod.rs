@@ -107,6 +107,8 @@ fn endpoint(id: &str) -> Endpoint {
         url: "https://merchant.example/webhooks".to_owned(),
         username: "user".to_owned(),
         password: Sealed("sealed".to_owned()),
+        previous_credentials: None,
+        signing_secrets: Vec::new(),
         version: WebhookVersion::date(2020, 10, 31),
         switches: std::collections::BTreeMap::new(),
         headers: Vec::new(),

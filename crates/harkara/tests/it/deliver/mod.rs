@@ -4,4 +4,5 @@
 mod ladder;
 mod order;
 mod panics;
+mod rotation;
 mod world;

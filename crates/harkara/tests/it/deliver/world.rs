@@ -132,6 +132,8 @@ impl World {
             url: "https://shop.merchant.example/hooks".to_owned(),
             username: "shop".to_owned(),
             password: self.vault.seal(context, b"secret"),
+            previous_credentials: None,
+            signing_secrets: Vec::new(),
             version: WebhookVersion::LATEST,
             switches: Default::default(),
             headers: Vec::new(),
