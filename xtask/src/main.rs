@@ -7,6 +7,7 @@
 mod bench;
 mod needs;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ struct Arguments {
 enum Task {
     /// Runs every test of every crate, after installing what they need.
     ///
-    /// This is what CI runs. Today the tests need a C compiler and nothing else.
+    /// This is what CI runs. The tests need a C compiler, and Node and Python for two libraries that
+    /// judge our signatures.
     Test,
     /// Looks at the code without running the product: formatting, lints, tidiness.
     ///
@@ -55,8 +57,17 @@ fn main() -> Result<()> {
 
 fn test() -> Result<()> {
     needs::c_compiler()?;
-    cargo(
-        &["test", "--workspace", "--all-features"],
+    let oracles = needs::oracles()?;
+    // What is ignored otherwise needs these.
+    cargo_with(
+        &[("TEST_ORACLES", &oracles)],
+        &[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--",
+            "--include-ignored",
+        ],
         "correct the tests shown above",
     )
 }
@@ -84,10 +95,16 @@ fn check() -> Result<()> {
 
 /// Runs cargo, the one that runs us, and says what to do when it fails.
 fn cargo(arguments: &[&str], remedy: &str) -> Result<()> {
+    cargo_with(&[], arguments, remedy)
+}
+
+/// The same with variables in its environment.
+fn cargo_with(variables: &[(&str, &Path)], arguments: &[&str], remedy: &str) -> Result<()> {
     let line = arguments.join(" ");
     eprintln!("$ cargo {line}");
     let status = Command::new(env!("CARGO"))
         .args(arguments)
+        .envs(variables.iter().copied())
         .status()
         .with_context(|| format!("failed to start cargo {line}"))?;
     if !status.success() {

@@ -3,32 +3,150 @@
 //! Each function makes sure of one thing: it looks for it, installs it where it may, and otherwise
 //! says how to get it. The commands in `main.rs` call them before the work starts.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+
+/// What is installed from npm and `PyPI`, with all that it pulls in: what judges our signatures must
+/// not change under us.
+const NPM_PACKAGES: [&str; 3] = [
+    "standardwebhooks@1.1.1",
+    "@stablelib/base64@1.0.1",
+    "fast-sha256@1.3.0",
+];
+const PYPI_PACKAGES: [&str; 1] = ["standardwebhooks==1.1.0"];
+
+/// Something that the system has or gets from its packages.
+struct Need {
+    name: &'static str,
+    found: fn() -> bool,
+    /// Debian's.
+    packages: &'static [&'static str],
+    /// What it is for, and how it is installed elsewhere.
+    advice: &'static str,
+}
+
+const C_COMPILER: Need = Need {
+    name: "a C compiler",
+    found: || runs("cc", &["--version"]),
+    packages: &["gcc", "libc6-dev"],
+    advice: "`cc` does not run, and SQLite and the cryptography are compiled from C. Install one \
+             and run the command again:\n  \
+             Debian, Ubuntu:  sudo apt-get install gcc libc6-dev\n  \
+             Fedora:          sudo dnf install gcc\n  \
+             Alpine:          apk add gcc musl-dev\n  \
+             macOS:           xcode-select --install",
+};
+
+const NODE: Need = Need {
+    name: "Node",
+    found: || runs("node", &["--version"]),
+    packages: &["nodejs"],
+    advice: "`node` does not run, and a library of its own judges our signatures. Install it and run \
+             the command again:\n  \
+             Debian, Ubuntu:  sudo apt-get install nodejs\n  \
+             Fedora:          sudo dnf install nodejs\n  \
+             Alpine:          apk add nodejs\n  \
+             macOS:           brew install node",
+};
+
+/// Apart from Node, for some packages of Node bring it along and refuse Debian's.
+const NPM: Need = Need {
+    name: "npm",
+    found: || runs("npm", &["--version"]),
+    packages: &["npm"],
+    advice: "`npm` does not run, and it fetches the library that judges our signatures. Install it \
+             and run the command again:\n  \
+             Debian, Ubuntu:  sudo apt-get install npm\n  \
+             Fedora:          sudo dnf install npm\n  \
+             Alpine:          apk add npm\n  \
+             macOS:           brew install node",
+};
+
+const PYTHON: Need = Need {
+    name: "Python with venv",
+    found: || runs("python3", &["-c", "import ensurepip, venv"]),
+    packages: &["python3", "python3-venv"],
+    advice: "`python3` does not run or has no venv, and a library of its own judges our signatures. \
+             Install both and run the command again:\n  \
+             Debian, Ubuntu:  sudo apt-get install python3 python3-venv\n  \
+             Fedora:          sudo dnf install python3\n  \
+             Alpine:          apk add python3\n  \
+             macOS:           xcode-select --install",
+};
 
 /// SQLite, the cryptography and the allocator are C code that cargo compiles.
 pub(crate) fn c_compiler() -> Result<()> {
-    if runs("cc", &["--version"]) {
-        return Ok(());
+    C_COMPILER.ensure()
+}
+
+/// Other people's libraries that judge our signatures, in a folder which is returned. They are
+/// fetched once; after that no network is needed.
+pub(crate) fn oracles() -> Result<PathBuf> {
+    NODE.ensure()?;
+    NPM.ensure()?;
+    PYTHON.ensure()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles");
+    let pins = [&NPM_PACKAGES[..], &PYPI_PACKAGES[..]].concat().join(", ");
+    // Written last, so that half an installation does not count.
+    let marker = folder.join("installed");
+    if fs::read_to_string(&marker).is_ok_and(|installed| installed == pins) {
+        return Ok(folder);
     }
-    if may_install() {
-        eprintln!("there is no C compiler; installing gcc and libc6-dev with apt-get");
-        let installed = succeeds("apt-get", &["update"])
-            && succeeds("apt-get", &["install", "--yes", "gcc", "libc6-dev"]);
-        if installed && runs("cc", &["--version"]) {
+    eprintln!("installing {pins} into target/oracles");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).context("failed to remove target/oracles")?;
+    }
+    fs::create_dir_all(&folder).context("failed to create target/oracles")?;
+    if !install_oracles(&folder) {
+        bail!(
+            "failed to install {pins}: npm or pip said why above; check that their registries can \
+             be reached and run the command again"
+        );
+    }
+    fs::write(&marker, pins).context("failed to write to target/oracles")?;
+    Ok(folder)
+}
+
+fn install_oracles(folder: &Path) -> bool {
+    let (npm, pypi) = (folder.join("npm"), folder.join("pypi"));
+    let mut modules = Command::new("npm");
+    modules
+        .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .arg("--prefix")
+        .arg(&npm)
+        .args(NPM_PACKAGES);
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(&pypi);
+    let mut packages = Command::new(pypi.join("bin/python3"));
+    packages
+        .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .arg("--disable-pip-version-check")
+        .args(PYPI_PACKAGES);
+    succeeds(&mut modules) && succeeds(&mut venv) && succeeds(&mut packages)
+}
+
+impl Need {
+    fn ensure(&self) -> Result<()> {
+        let (name, found) = (self.name, self.found);
+        if found() {
             return Ok(());
         }
+        if may_install() {
+            let packages = self.packages.join(" ");
+            eprintln!("{name} is missing; installing {packages} with apt-get");
+            let install = [
+                &["install", "--yes", "--no-install-recommends"],
+                self.packages,
+            ];
+            if apt_get(&["update"]) && apt_get(&install.concat()) && found() {
+                return Ok(());
+            }
+        }
+        bail!("failed to find {name}: {}", self.advice)
     }
-    bail!(
-        "failed to find a C compiler: `cc` does not run, and SQLite and the cryptography are \
-         compiled from C. Install one and run the command again:\n  \
-         Debian, Ubuntu:  sudo apt-get install gcc libc6-dev\n  \
-         Fedora:          sudo dnf install gcc\n  \
-         Alpine:          apk add gcc musl-dev\n  \
-         macOS:           xcode-select --install"
-    )
 }
 
 /// Installing asks nobody only where nobody need be asked: as root on Debian and its kin.
@@ -42,16 +160,19 @@ fn may_install() -> bool {
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    succeeds(quiet.args(arguments))
 }
 
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
+fn apt_get(arguments: &[&str]) -> bool {
+    let mut command = Command::new("apt-get");
+    // Nobody is there to answer what a package may ask.
+    command
         .args(arguments)
-        .status()
-        .is_ok_and(|status| status.success())
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    succeeds(&mut command)
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.status().is_ok_and(|status| status.success())
 }

@@ -29,6 +29,7 @@ mod refusals;
 mod same_start;
 mod sandbox;
 mod secrets;
+mod signatures;
 mod snapshots;
 mod stopping;
 mod tidy;
