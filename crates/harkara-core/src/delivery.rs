@@ -319,7 +319,7 @@ pub fn plan(
     let planned = endpoints.iter().map(|endpoint| {
         let is_first = first == Some((endpoint.created_at, &endpoint.endpoint_id));
         NewDelivery {
-            id: delivery_id(event, endpoint, event.created_at, "event"),
+            id: event.delivery_id(endpoint, event.created_at, "event"),
             merchant_id: event.merchant_id.clone(),
             event_id: event.id.clone(),
             endpoint_id: endpoint.endpoint_id.clone(),
@@ -335,29 +335,40 @@ pub fn plan(
 /// The same event once more for an endpoint that may have changed since. `which` tells this replay
 /// from every other that is made of the event in the same millisecond.
 pub fn replay(
-    event: &Event,
+    (event_id, name): (&EventId, EventName),
     endpoint: &Endpoint,
     url_override: Option<&str>,
     which: &str,
-    now: Timestamp,
+    at: Timestamp,
 ) -> NewDelivery {
+    let merchant_id = &endpoint.merchant_id;
     NewDelivery {
-        id: delivery_id(event, endpoint, now, &format!("replay {which}")),
-        merchant_id: event.merchant_id.clone(),
-        event_id: event.id.clone(),
+        id: replay_id((merchant_id, event_id), &endpoint.endpoint_id, which, at),
+        merchant_id: merchant_id.clone(),
+        event_id: event_id.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
         kind: DeliveryKind::Replay,
         order: endpoint.order,
         url_override: url_override.map(str::to_owned),
-        withheld: endpoint.wants(event.name).err(),
+        withheld: endpoint.wants(name).err(),
     }
+}
+
+/// The id that [`replay`] gives.
+pub fn replay_id(
+    event: (&MerchantId, &EventId),
+    endpoint_id: &EndpointId,
+    which: &str,
+    at: Timestamp,
+) -> DeliveryId {
+    delivery_id(event, endpoint_id, at, &format!("replay {which}"))
 }
 
 /// A sample event for an endpoint's test button. It asks no switch and waits for nothing: the
 /// question is whether the URL and the credentials work.
 pub fn test(event: &Event, endpoint: &Endpoint, which: &str, now: Timestamp) -> NewDelivery {
     NewDelivery {
-        id: delivery_id(event, endpoint, now, &format!("test {which}")),
+        id: event.delivery_id(endpoint, now, &format!("test {which}")),
         merchant_id: event.merchant_id.clone(),
         event_id: event.id.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
@@ -368,11 +379,23 @@ pub fn test(event: &Event, endpoint: &Endpoint, which: &str, now: Timestamp) -> 
     }
 }
 
-fn delivery_id(event: &Event, endpoint: &Endpoint, at: Timestamp, which: &str) -> DeliveryId {
+impl Event {
+    fn delivery_id(&self, endpoint: &Endpoint, at: Timestamp, which: &str) -> DeliveryId {
+        let event = (&self.merchant_id, &self.id);
+        delivery_id(event, &endpoint.endpoint_id, at, which)
+    }
+}
+
+fn delivery_id(
+    (merchant_id, event_id): (&MerchantId, &EventId),
+    endpoint_id: &EndpointId,
+    at: Timestamp,
+    which: &str,
+) -> DeliveryId {
     let parts = [
-        event.merchant_id.as_str(),
-        event.id.as_str(),
-        endpoint.endpoint_id.as_str(),
+        merchant_id.as_str(),
+        event_id.as_str(),
+        endpoint_id.as_str(),
         which,
     ];
     DeliveryId::new(format!("dlv_{}", time_ordered(at, &parts)))

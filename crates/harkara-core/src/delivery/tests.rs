@@ -111,8 +111,8 @@ mod planning {
         assert_eq!(planned, plan(&event, std::slice::from_ref(&endpoint), None));
 
         let mut ids: Vec<_> = planned.into_iter().map(|d| d.id).collect();
-        ids.push(replay(&event, &endpoint, None, "job 1", now()).id);
-        ids.push(replay(&event, &endpoint, None, "job 2", now()).id);
+        ids.push(replay((&event.id, event.name), &endpoint, None, "job 1", now()).id);
+        ids.push(replay((&event.id, event.name), &endpoint, None, "job 2", now()).id);
         ids.push(test(&event, &endpoint, "job 1", now()).id);
         for id in &ids {
             assert!(
@@ -130,7 +130,7 @@ mod planning {
         let event = event(EventName::OrderCreated);
         let endpoint = endpoint("ep_a", 1);
         let replay = replay(
-            &event,
+            (&event.id, event.name),
             &endpoint,
             Some("https://shop.example/"),
             "by hand",

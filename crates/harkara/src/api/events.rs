@@ -4,27 +4,25 @@
 //! `explain` are the core's; what a delivery did is the store's.
 
 mod explain;
+pub(super) mod resend;
 #[cfg(test)]
 mod tests;
-
-use std::collections::BTreeSet;
 
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use harkara_core::delivery::{self, DeliveryKind, Event, Failure, Outcome};
-use harkara_core::endpoint::{EndpointState, SuccessRule};
-use harkara_core::id::{DeliveryId, EndpointId, EventId, MandateId, MerchantId, OrderId, Subject};
+use harkara_core::delivery::{DeliveryKind, Failure, Outcome};
+use harkara_core::endpoint::SuccessRule;
+use harkara_core::id::{DeliveryId, EventId, MandateId, MerchantId, OrderId, Subject};
 use harkara_core::time::Timestamp;
 use harkara_webhook::EventName;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::auth::ForMerchant;
-use super::body::{JsonBody, answer};
-use super::endpoints::{find as find_endpoint, unique};
+use super::body::answer;
 use super::input::Input;
 use super::parameters::Path;
 use super::{Api, json_answer};
@@ -50,12 +48,6 @@ const FEED_PARAMETERS: &[&str] = &[
     "bodies",
     "merchant_id",
 ];
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Resend {
-    endpoint_id: Option<String>,
-}
 
 /// An event as it is shown; the body is the webhook's own text.
 #[derive(Serialize)]
@@ -171,65 +163,6 @@ pub(super) async fn attempts(
     shown["event_id"] = delivery.event_id.as_str().into();
     shown["attempts"] = attempts.into();
     Ok(json_answer(&shown))
-}
-
-/// `POST /events/{event_id}/resend`: the same bytes once more, to everyone who was meant to have
-/// them and is active, or to the endpoint that is named.
-pub(super) async fn resend(
-    ForMerchant(merchant): ForMerchant,
-    State(api): State<Api>,
-    Path(event_id): Path<String>,
-    JsonBody(resend): JsonBody<Resend>,
-) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let (view, body) = find(&api, merchant_id, &EventId::new(event_id)).await?;
-    let rows = api
-        .store
-        .deliveries_of_event(merchant_id, &view.event_id)
-        .await?;
-    let endpoints = match resend.endpoint_id {
-        Some(named) => {
-            let endpoint = find_endpoint(&api, merchant_id, &EndpointId::new(named)).await?;
-            vec![endpoint.endpoint.into()]
-        }
-        None => {
-            let meant: BTreeSet<&EndpointId> = rows
-                .iter()
-                .filter(|row| is_real(row))
-                .map(|row| &row.endpoint_id)
-                .collect();
-            let all = api.store.endpoints(merchant_id).await?;
-            let active = all.iter().filter(|endpoint| {
-                endpoint.state == EndpointState::Active && meant.contains(&endpoint.endpoint_id)
-            });
-            active.cloned().collect()
-        }
-    };
-    if endpoints.is_empty() {
-        let message = "no active endpoint was meant to have this event; name one with endpoint_id";
-        return Err(ApiError::unprocessable("resend.nobody", message));
-    }
-    let event = event_again(merchant_id, view, body)?;
-    let now = api.clock.now();
-    let mut shown = Vec::new();
-    for endpoint in endpoints {
-        let url_override = rows
-            .iter()
-            .find(|row| row.endpoint_id == endpoint.endpoint_id && row.kind == DeliveryKind::Event)
-            .and_then(|row| row.url_override.as_deref());
-        let which = unique(&api, now);
-        let delivery = delivery::replay(&event, &endpoint, url_override, &which, now);
-        shown.push(json!({
-            "endpoint_id": delivery.endpoint_id,
-            "delivery_id": delivery.id,
-            "withheld": delivery.withheld.map(|why| format!("{} {why}", event.name)),
-        }));
-        api.submit.resend(delivery, event.body.len()).await?;
-    }
-    Ok(answer(
-        StatusCode::ACCEPTED,
-        &json!({ "event_id": event.id, "deliveries": shown }),
-    ))
 }
 
 /// An event of this merchant with its body.
@@ -408,24 +341,6 @@ fn is_real(row: &DeliveryView) -> bool {
         DeliveryKind::Event | DeliveryKind::Replay => true,
         DeliveryKind::Test => false,
     }
-}
-
-/// A stored event as the core knows it.
-fn event_again(merchant_id: &MerchantId, view: EventView, body: Bytes) -> Result<Event, ApiError> {
-    let subject = match view.subject.split_once('/') {
-        Some(("mandate", id)) => Subject::Mandate(MandateId::new(id)),
-        Some((_, id)) => Subject::Order(OrderId::new(id)),
-        None => Subject::Order(OrderId::new(view.subject.as_str())),
-    };
-    Ok(Event {
-        merchant_id: merchant_id.clone(),
-        name: view.name.parse().map_err(ApiError::internal)?,
-        id: view.event_id,
-        subject,
-        transition: view.transition,
-        created_at: view.created_at,
-        body,
-    })
 }
 
 /// Whether an event was made by the test button of an endpoint.

@@ -140,7 +140,8 @@ pub fn router(api: Api) -> Router {
         .route("/events/{event_id}", get(events::read))
         .route("/events/{event_id}/deliveries", get(events::deliveries))
         .route("/events/{event_id}/explain", get(events::explain))
-        .route("/events/{event_id}/resend", post(events::resend))
+        .route("/events/{event_id}/resend", post(events::resend::event))
+        .route("/orders/{order_id}/resend", post(events::resend::order))
         .route("/deliveries/{delivery_id}/attempts", get(events::attempts))
         // The feed is for both; only the platform may put events in.
         .route("/events", get(events::feed).post(ingest::one))

@@ -107,6 +107,7 @@ mod tests {
         GET    /events/{event_id}/deliveries                 400 "invalid_request": "event_id: is not UTF-8 in the path"
         GET    /events/{event_id}/explain                    400 "invalid_request": "event_id: is not UTF-8 in the path"
         POST   /events/{event_id}/resend                     400 "invalid_request": "event_id: is not UTF-8 in the path"
+        POST   /orders/{order_id}/resend                     400 "invalid_request": "order_id: is not UTF-8 in the path"
         GET    /deliveries/{delivery_id}/attempts            400 "invalid_request": "delivery_id: is not UTF-8 in the path"
         GET    /merchants/{merchant_id}                      400 "invalid_request": "merchant_id: is not UTF-8 in the path"
         PATCH  /merchants/{merchant_id}                      400 "invalid_request": "merchant_id: is not UTF-8 in the path"

@@ -171,3 +171,72 @@ async fn what_is_not_there_is_not_found() {
         assert_eq!(world.merchant(path, "").await.status, 404, "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_orders_events_are_resent_in_their_sequence() {
+    let world = World::new().await;
+    let endpoint = world.merchant("POST /endpoints", NEW).await.json();
+    let endpoint_id = endpoint["endpoint_id"].as_str().unwrap();
+    let order = r#"{"order":{"order_id":"A"}}"#;
+    let txn = r#"{"txn":{"order_id":"a"}}"#;
+    let other = r#"{"order":{"order_id":"b"}}"#;
+    for (id, name, content) in [
+        ("e1", "TXN_CHARGED", txn),
+        ("e2", "ORDER_SUCCEEDED", order),
+        ("e3", "ORDER_SUCCEEDED", other),
+        ("e4", "ORDER_REFUNDED", order),
+    ] {
+        let stored = world
+            .platform("POST /events", &sent(id, name, content))
+            .await;
+        assert_eq!(stored.status, 201, "{}", stored.text);
+    }
+    let show = |reply: &crate::testing::Reply| {
+        let json = reply.json();
+        let events = json["events"].as_array().unwrap().iter();
+        let lines = events.map(|event| {
+            let deliveries = event["deliveries"].as_array().unwrap().iter();
+            let withheld: Vec<&Value> = deliveries.map(|one| &one["withheld"]).collect();
+            let (sequence, name) = (&event["sequence"], &event["event_name"]);
+            format!("{sequence} {} {name} {withheld:?}\n", event["event_id"])
+        });
+        lines.collect::<String>()
+    };
+    let all = world.merchant("POST /orders/a/resend", "").await;
+    assert_eq!(all.status, 202, "{}", all.text);
+    insta::assert_snapshot!(show(&all), @r#"
+    1 "e1" "TXN_CHARGED" [String("TXN_CHARGED needs ≥ 2020-10-31, endpoint has 2016-10-27")]
+    2 "e2" "ORDER_SUCCEEDED" [Null]
+    3 "e4" "ORDER_REFUNDED" [Null]
+    "#);
+    let named = format!(r#"{{"endpoint_id":"{endpoint_id}"}}"#);
+    let to_one = world.merchant("POST /orders/A/resend", &named).await;
+    assert_eq!(show(&to_one), show(&all));
+    let deliveries = world.merchant("GET /events/e2/deliveries", "").await.json();
+    assert_eq!(deliveries["deliveries"].as_array().unwrap().len(), 3);
+
+    world
+        .merchant(&format!("POST /endpoints/{endpoint_id}/pause"), "")
+        .await;
+    let refusals = [
+        world.merchant("POST /orders/a/resend", "").await.refusal(),
+        world
+            .merchant("POST /orders/none/resend", "")
+            .await
+            .refusal(),
+        world
+            .merchant("POST /orders/a/resend", r#"{"endpoint_id":"ep_none"}"#)
+            .await
+            .refusal(),
+        world
+            .merchant("POST /orders/a/resend", r#"{"to":"ep_none"}"#)
+            .await
+            .refusal(),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    422 "resend.nobody": "no active endpoint was meant to have any event of this order; name one with endpoint_id"
+    404 "order.not_found": "there is no such order"
+    404 "endpoint.not_found": "there is no endpoint 'ep_none'"
+    400 "invalid_request": "to: is unknown here; expected endpoint_id"
+    "#);
+}

@@ -1,0 +1,175 @@
+//! Resends: a person asks for one event again, or for all events of one order.
+//!
+//! The same bytes under the same event id, each as a delivery of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use harkara_core::delivery::{self, DeliveryKind};
+use harkara_core::endpoint::{Endpoint, EndpointState};
+use harkara_core::id::{EndpointId, EventId, MerchantId, OrderId, Subject};
+use harkara_core::refusal::Refusal;
+use harkara_webhook::EventName;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{PAGE_MAX, find, is_real, is_test};
+use crate::api::Api;
+use crate::api::auth::ForMerchant;
+use crate::api::body::{JsonBody, answer};
+use crate::api::endpoints::{find as find_endpoint, unique};
+use crate::api::parameters::Path;
+use crate::error::ApiError;
+use crate::store::{DeliveryView, EventFilter, EventView, FeedAsk};
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::api) struct Resend {
+    endpoint_id: Option<String>,
+}
+
+/// `POST /events/{event_id}/resend`: to everyone who was meant to have the event and is active, or to
+/// the endpoint that is named.
+pub(in crate::api) async fn event(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(event_id): Path<String>,
+    JsonBody(resend): JsonBody<Resend>,
+) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
+    let (view, body) = find(&api, merchant_id, &EventId::new(event_id)).await?;
+    let to = named(&api, merchant_id, resend).await?;
+    let deliveries = send(&api, merchant_id, (&view, body.len()), to.as_ref()).await?;
+    if deliveries.is_empty() {
+        return Err(nobody("this event"));
+    }
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "event_id": view.event_id, "deliveries": deliveries }),
+    ))
+}
+
+/// `POST /orders/{order_id}/resend`: all events of an order in their sequence, each to whom it would
+/// go if it were resent alone.
+pub(in crate::api) async fn order(
+    ForMerchant(merchant): ForMerchant,
+    State(api): State<Api>,
+    Path(order_id): Path<String>,
+    JsonBody(resend): JsonBody<Resend>,
+) -> Result<Response, ApiError> {
+    let merchant_id = &merchant.merchant_id;
+    let to = named(&api, merchant_id, resend).await?;
+    let order_id = OrderId::new(order_id);
+    let mut ask = FeedAsk {
+        filter: EventFilter {
+            subject: Some(Subject::Order(order_id.clone())),
+            ..EventFilter::default()
+        },
+        limit: usize::try_from(PAGE_MAX).expect("a small number"),
+        bodies: true,
+        ..FeedAsk::default()
+    };
+    let (mut events, mut is_to_somebody) = (Vec::new(), false);
+    loop {
+        let page = api.store.feed(merchant_id, ask.clone()).await?;
+        if page.events.is_empty() {
+            break;
+        }
+        ask.after = page.next;
+        for (view, body) in page.events.iter().filter(|(view, _)| !is_test(view)) {
+            let bytes = body.as_ref().map_or(0, |body| body.len());
+            let deliveries = send(&api, merchant_id, (view, bytes), to.as_ref()).await?;
+            is_to_somebody |= !deliveries.is_empty();
+            events.push(json!({
+                "event_id": view.event_id,
+                "event_name": view.name,
+                "sequence": view.sequence,
+                "deliveries": deliveries,
+            }));
+        }
+    }
+    if events.is_empty() {
+        return Err(Refusal::OrderUnknown.into());
+    }
+    if !is_to_somebody {
+        return Err(nobody("any event of this order"));
+    }
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "order_id": order_id, "events": events }),
+    ))
+}
+
+async fn named(
+    api: &Api,
+    merchant_id: &MerchantId,
+    resend: Resend,
+) -> Result<Option<Arc<Endpoint>>, ApiError> {
+    let Some(named) = resend.endpoint_id else {
+        return Ok(None);
+    };
+    let row = find_endpoint(api, merchant_id, &EndpointId::new(named)).await?;
+    Ok(Some(row.endpoint.into()))
+}
+
+fn nobody(what: &str) -> ApiError {
+    let message = format!("no active endpoint was meant to have {what}; name one with endpoint_id");
+    ApiError::unprocessable("resend.nobody", message)
+}
+
+/// Makes a delivery of an event for each endpoint that it goes to, and shows them.
+async fn send(
+    api: &Api,
+    merchant_id: &MerchantId,
+    (view, body_bytes): (&EventView, usize),
+    to: Option<&Arc<Endpoint>>,
+) -> Result<Vec<Value>, ApiError> {
+    let rows = api
+        .store
+        .deliveries_of_event(merchant_id, &view.event_id)
+        .await?;
+    let endpoints = match to {
+        Some(endpoint) => vec![endpoint.clone()],
+        None => meant(api, merchant_id, &rows).await?,
+    };
+    let name: EventName = view.name.parse().map_err(ApiError::internal)?;
+    let now = api.clock.now();
+    let mut shown = Vec::new();
+    for endpoint in endpoints {
+        let url_override = rows
+            .iter()
+            .find(|row| row.endpoint_id == endpoint.endpoint_id && row.kind == DeliveryKind::Event)
+            .and_then(|row| row.url_override.as_deref());
+        let which = unique(api, now);
+        let event = (&view.event_id, name);
+        let delivery = delivery::replay(event, &endpoint, url_override, &which, now);
+        shown.push(json!({
+            "endpoint_id": delivery.endpoint_id,
+            "delivery_id": delivery.id,
+            "withheld": delivery.withheld.map(|why| format!("{name} {why}")),
+        }));
+        api.submit.resend(delivery, body_bytes).await?;
+    }
+    Ok(shown)
+}
+
+/// The active endpoints that were meant to have an event with these deliveries.
+async fn meant(
+    api: &Api,
+    merchant_id: &MerchantId,
+    rows: &[DeliveryView],
+) -> Result<Vec<Arc<Endpoint>>, ApiError> {
+    let meant: BTreeSet<&EndpointId> = rows
+        .iter()
+        .filter(|row| is_real(row))
+        .map(|row| &row.endpoint_id)
+        .collect();
+    let all = api.store.endpoints(merchant_id).await?;
+    let active = all.iter().filter(|endpoint| {
+        endpoint.state == EndpointState::Active && meant.contains(&endpoint.endpoint_id)
+    });
+    Ok(active.cloned().collect())
+}
