@@ -64,6 +64,8 @@ ids! {
     EndpointId;
     /// A delivery: `dlv_` and 32 hex digits.
     DeliveryId;
+    /// A replay job: `rpl_` and 32 hex digits.
+    ReplayJobId;
 }
 
 impl OrderId {
@@ -145,13 +147,15 @@ pub fn base62(hash: &[u8; 32], length: usize) -> String {
 /// 48 bits of time in milliseconds and 80 bits of hash, in hex: such ids sort by age, which keeps
 /// the store's newest pages together (random keys double its writes).
 pub fn time_ordered(now: Timestamp, parts: &[&str]) -> String {
+    time_prefix(now) + &hex(&digest(parts)[..10])
+}
+
+/// What all [`time_ordered`] ids of one millisecond begin with.
+pub fn time_prefix(now: Timestamp) -> String {
     let millis = u64::try_from(now.as_micros() / 1000)
         .unwrap_or(0)
         .to_be_bytes();
-    let mut id = [0u8; 16];
-    id[..6].copy_from_slice(&millis[2..]);
-    id[6..].copy_from_slice(&digest(parts)[..10]);
-    hex(&id)
+    hex(&millis[2..])
 }
 
 #[cfg(test)]

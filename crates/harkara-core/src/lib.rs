@@ -21,6 +21,7 @@ pub mod pace;
 pub mod refund;
 pub mod refusal;
 pub mod render;
+pub mod replay;
 pub mod retry;
 pub mod time;
 pub mod transition;
