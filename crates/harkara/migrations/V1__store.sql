@@ -204,3 +204,31 @@ create table scheduled_outcomes (
     primary key (merchant_id, id)
 ) without rowid;
 create index scheduled_outcomes_due on scheduled_outcomes (due_at);
+
+-- A job sends the events of one endpoint again, in the order of their positions: `cursor` is the last
+-- one it has looked at, `last_position` the newest one when it was made. Its deliveries are found by
+-- their ids, which begin with the moment that the job's own id begins with.
+create table replay_jobs (
+    merchant_id text not null,
+    job_id text not null,
+    -- What was asked for.
+    doc text not null,
+    matched bigint not null,
+    last_position bigint not null,
+    cursor bigint not null,
+    replayed bigint not null,
+    skipped_version bigint not null,
+    skipped_switch bigint not null,
+    skipped_delivered bigint not null,
+    state text not null,
+    reason text,
+    created_at bigint not null,
+    changed_at bigint not null,
+    primary key (merchant_id, job_id)
+) without rowid;
+create index replay_jobs_running on replay_jobs (merchant_id, job_id) where state = 'running';
+
+-- What an endpoint never got, which is what replays are mostly about. Nothing that is delivered is
+-- ever in it.
+create index deliveries_lost on deliveries (merchant_id, endpoint_id, position)
+    where kind = 'event' and state in ('exhausted', 'withdrawn', 'withheld');

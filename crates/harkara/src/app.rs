@@ -30,6 +30,7 @@ use crate::deliver::transport::HttpTransport;
 use crate::files;
 use crate::gateway::GatewayClock;
 use crate::keys::{self, ApiKey, PresentedKey};
+use crate::replay::{ReplayLoop, Runner};
 use crate::store::{ApiKeyRow, MerchantRow, Store};
 use crate::submit::Submit;
 use crate::vault::Vault;
@@ -133,7 +134,17 @@ impl App {
             },
             stop: stop_sending.clone(),
         };
-        let mut senders = vec![watched(&ended, dispatcher.run())];
+        let replays = Arc::new(Notify::new());
+        let runner = ReplayLoop {
+            runner: Runner::new(store.clone(), inbox.clone()),
+            clock: clock.clone(),
+            woken: replays.clone(),
+            stop: stop_sending.clone(),
+        };
+        let mut senders = vec![
+            watched(&ended, dispatcher.run()),
+            watched(&ended, runner.run()),
+        ];
         if config.gateway.dummy {
             let gateway = GatewayClock {
                 store: store.clone(),
@@ -153,6 +164,7 @@ impl App {
             config: Arc::new(config),
             policy,
             public_url: public_url.clone(),
+            replays,
             requests: AtomicU64::new(0),
         });
         let server = watched(&ended, serve(listener, api, bounds, stop_accepting));

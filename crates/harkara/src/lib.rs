@@ -14,6 +14,7 @@ pub mod files;
 pub mod gateway;
 pub mod keys;
 pub mod receiver;
+pub mod replay;
 pub mod store;
 pub mod submit;
 #[cfg(test)]

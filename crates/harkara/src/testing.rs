@@ -106,6 +106,7 @@ impl World {
             config: Arc::new(config),
             policy: Arc::new(Policy::production()),
             public_url,
+            replays: Arc::default(),
             requests: AtomicU64::new(0),
         });
         let router = router(api.clone());

@@ -8,6 +8,7 @@ use harkara_webhook::{EventName, Since, WebhookVersion, catalog};
 use super::DeliveryState;
 use crate::endpoint::EndpointState;
 use crate::health::{Breaker, Health};
+use crate::id::ReplayJobId;
 use crate::time::Timestamp;
 
 /// All that [`explain`] looks at: an event, its endpoint as it is now, and the delivery between.
@@ -17,6 +18,8 @@ pub struct ExplainInput {
     /// What the event was derived from.
     pub transition: String,
     pub created_at: Timestamp,
+    /// The job that asked for the event again, if one did.
+    pub replay_job_id: Option<ReplayJobId>,
     pub state: DeliveryState,
     /// Why it was withheld or withdrawn, as stored.
     pub reason: Option<String>,
@@ -54,6 +57,12 @@ pub fn explain(input: &ExplainInput) -> Vec<String> {
         input.transition,
         input.created_at.iso()
     )];
+    facts.extend(
+        input
+            .replay_job_id
+            .iter()
+            .map(|id| format!("asked for again by replay job {id}")),
+    );
     facts.extend(gate(input));
     facts.extend(hold_ups(input));
     facts.extend(input.attempts.iter().map(attempt));

@@ -429,6 +429,7 @@ mod explaining {
 
     fn input() -> ExplainInput {
         ExplainInput {
+            replay_job_id: None,
             event_name: EventName::TxnCharged,
             transition: "txn charged: ms-1-1".to_owned(),
             created_at: now(),

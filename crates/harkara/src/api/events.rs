@@ -13,7 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{DeliveryKind, Failure, Outcome};
 use harkara_core::endpoint::SuccessRule;
-use harkara_core::id::{DeliveryId, EventId, MandateId, MerchantId, OrderId, Subject};
+use harkara_core::id::{DeliveryId, EventId, MandateId, MerchantId, OrderId, ReplayJobId, Subject};
 use harkara_core::time::Timestamp;
 use harkara_webhook::EventName;
 use http::StatusCode;
@@ -128,8 +128,11 @@ pub(super) async fn deliveries(
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let history = history(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
-    let rows = history.deliveries.iter();
-    let shown: Vec<Value> = rows.map(|row| show_delivery(&row.delivery)).collect();
+    let mut shown = Vec::new();
+    for row in &history.deliveries {
+        let job = job_of(&api, &merchant.merchant_id, &row.delivery).await?;
+        shown.push(show_delivery(&row.delivery, job));
+    }
     Ok(json_answer(
         &json!({ "event_id": history.event.event_id, "deliveries": shown }),
     ))
@@ -159,7 +162,8 @@ pub(super) async fn attempts(
     let rule = endpoint.map_or(SuccessRule::Only200, |row| row.endpoint.success);
     let rows = history.attempts.iter();
     let attempts: Vec<Value> = rows.map(|row| show_attempt(row, rule)).collect();
-    let mut shown = show_delivery(delivery);
+    let job = job_of(&api, merchant_id, delivery).await?;
+    let mut shown = show_delivery(delivery, job);
     shown["event_id"] = delivery.event_id.as_str().into();
     shown["attempts"] = attempts.into();
     Ok(json_answer(&shown))
@@ -258,11 +262,30 @@ fn show(view: EventView, body: Option<Box<RawValue>>) -> Shown {
     }
 }
 
-fn show_delivery(row: &DeliveryView) -> Value {
+/// The job that made a delivery, if it is a replay of one.
+async fn job_of(
+    api: &Api,
+    merchant_id: &MerchantId,
+    row: &DeliveryView,
+) -> Result<Option<ReplayJobId>, ApiError> {
+    match row.kind {
+        DeliveryKind::Replay => {
+            let (event_id, delivery_id) = (&row.event_id, &row.delivery_id);
+            Ok(api
+                .store
+                .replay_job_of(merchant_id, event_id, delivery_id)
+                .await?)
+        }
+        DeliveryKind::Event | DeliveryKind::Test => Ok(None),
+    }
+}
+
+fn show_delivery(row: &DeliveryView, job: Option<ReplayJobId>) -> Value {
     json!({
         "delivery_id": row.delivery_id,
         "endpoint_id": row.endpoint_id,
         "kind": row.kind.as_str(),
+        "replay_job_id": job,
         "state": row.state.as_str(),
         "reason": row.reason,
         "attempts": row.attempts,

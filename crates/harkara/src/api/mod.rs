@@ -20,6 +20,7 @@ mod outcomes;
 mod parameters;
 mod payment_page;
 mod refunds;
+mod replays;
 mod samples;
 pub mod serve;
 mod transactions;
@@ -39,6 +40,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Notify;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clock::Clock;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// Without a slash at its end.
     pub public_url: String,
+    /// Tells the runner of replay jobs that there is one to go on with.
+    pub replays: Arc<Notify>,
     /// Counts requests, for their ids.
     pub requests: AtomicU64,
 }
@@ -143,6 +147,12 @@ pub fn router(api: Api) -> Router {
         .route("/events/{event_id}/resend", post(events::resend::event))
         .route("/orders/{order_id}/resend", post(events::resend::order))
         .route("/deliveries/{delivery_id}/attempts", get(events::attempts))
+        .route("/replays", get(replays::list).post(replays::create))
+        .route("/replays/preview", post(replays::preview))
+        .route("/replays/{job_id}", get(replays::read))
+        .route("/replays/{job_id}/pause", post(replays::pause))
+        .route("/replays/{job_id}/resume", post(replays::resume))
+        .route("/replays/{job_id}/cancel", post(replays::cancel))
         // The feed is for both; only the platform may put events in.
         .route("/events", get(events::feed).post(ingest::one))
         .route("/events/batch", post(ingest::batch))

@@ -4,6 +4,7 @@
 
 use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
+use harkara_core::replay::JobState;
 use harkara_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Result, Row};
@@ -57,6 +58,12 @@ macro_rules! words {
 
 words! {
     OrderMode { Hold = "hold", Strict = "strict", None = "none" }
+    JobState {
+        Running = "running",
+        Paused = "paused",
+        Cancelled = "cancelled",
+        Finished = "finished",
+    }
     RefKind { TxnUuid = "txn_uuid", TxnId = "txn_id", Refund = "refund" }
     Origin { Own = "own", Foreign = "foreign" }
     AttemptVerdict { Delivered = "delivered", Retry = "retry", Exhausted = "exhausted" }

@@ -14,6 +14,7 @@ mod endpoints;
 mod error;
 mod merchants;
 mod migrate;
+mod replays;
 mod rows;
 mod sqlite;
 mod views;

@@ -418,3 +418,74 @@ async fn told_to_stop_it_ends_what_it_began_and_exits_with_0() {
     let event = shop.event("ORDER_SUCCEEDED").await;
     assert_eq!(deliveries(&shop, &event).await[0]["state"], "delivered");
 }
+
+/// Killed twice on its way through the events, it sends all of them and makes nothing twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_a_replay_job_the_next_start_goes_on() {
+    const EVENTS: u64 = 120;
+    let world = World::new().await;
+    let (process, server) = world.start();
+    let shop = world.shop(&server);
+    let endpoint_id = endpoint(&shop, &world.receiver.url("/hooks")).await;
+    let path = format!("/endpoints/{endpoint_id}");
+    let switch = async |on: bool| {
+        let settings = json!({ "events": { "ORDER_SUCCEEDED": on } }).to_string();
+        shop.json(Method::PATCH, &path, &settings).await.ok();
+    };
+    switch(false).await;
+    for n in 0..EVENTS {
+        let event = json!({
+            "merchant_id": "sandbox",
+            "event_name": "ORDER_SUCCEEDED",
+            "id": event_id(n),
+            "content": { "order": { "order_id": format!("o{n}"), "status": "CHARGED" } },
+        });
+        server.platform(Method::POST, "/events", event).await.ok();
+    }
+    switch(true).await;
+    let asked = json!({ "endpoint_id": endpoint_id, "rate": 60 }).to_string();
+    let job = shop.json(Method::POST, "/replays", &asked).await.ok();
+    assert_eq!(job["matched"], EVENTS);
+    let job = format!("/replays/{}", job["job_id"].as_str().unwrap());
+
+    let arrived = async |count: u64| {
+        let enough = move |arrivals: &[Arrival]| distinct(arrivals) >= count;
+        world.receiver.until(enough, PATIENCE).await.unwrap()
+    };
+    arrived(20).await;
+    process.kill();
+    let (process, server) = world.start();
+    let half_way = world.shop(&server).get(&job).await.ok();
+    assert_eq!(half_way["state"], "running");
+    assert!(
+        half_way["replayed"].as_u64().unwrap() < EVENTS,
+        "{half_way}"
+    );
+    arrived(60).await;
+    process.kill();
+    let (_process, server) = world.start();
+    arrived(EVENTS).await;
+
+    let shop = world.shop(&server);
+    let mut done = shop.get(&job).await.ok();
+    for _ in 0..500 {
+        if done["delivered"] == EVENTS {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        done = shop.get(&job).await.ok();
+    }
+    let ends = ["state", "replayed", "delivered"].map(|key| done[key].clone());
+    assert_eq!(ends, [json!("finished"), json!(EVENTS), json!(EVENTS)]);
+    for n in 0..EVENTS {
+        let rows = deliveries(&shop, &json!({ "id": event_id(n) })).await;
+        let replays = rows.iter().filter(|row| row["kind"] == "replay");
+        let states: Vec<&Value> = replays.map(|row| &row["state"]).collect();
+        assert_eq!(states, ["delivered"], "event {n}");
+    }
+}
+
+fn distinct(arrivals: &[Arrival]) -> u64 {
+    let there: BTreeSet<u64> = arrivals.iter().filter_map(number).collect();
+    there.len() as u64
+}

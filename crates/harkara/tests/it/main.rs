@@ -26,6 +26,7 @@ mod payments;
 mod process;
 mod production;
 mod refusals;
+mod replays;
 mod same_start;
 mod sandbox;
 mod secrets;

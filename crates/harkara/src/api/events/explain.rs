@@ -5,11 +5,11 @@
 use axum::extract::State;
 use axum::response::Response;
 use harkara_core::delivery::{DeliveryState, ExplainInput, ExplainedAttempt, explain as facts};
-use harkara_core::id::{EndpointId, EventId};
+use harkara_core::id::{EndpointId, EventId, ReplayJobId};
 use harkara_core::time::Timestamp;
 use serde_json::json;
 
-use super::{evidence, history, is_real, is_test, outcome};
+use super::{evidence, history, is_real, is_test, job_of, outcome};
 use crate::api::auth::ForMerchant;
 use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
@@ -32,7 +32,8 @@ pub(in crate::api) async fn explain(
         let Some(endpoint) = api.store.endpoint(merchant_id, endpoint_id).await? else {
             continue;
         };
-        let input = explain_input(&event, row, endpoint, api.clock.now())?;
+        let job = job_of(&api, merchant_id, delivery).await?;
+        let input = explain_input(&event, row, endpoint, job, api.clock.now())?;
         explained.push(json!({
             "endpoint_id": endpoint_id,
             "delivery_id": delivery.delivery_id,
@@ -66,6 +67,7 @@ fn explain_input(
     EndpointRow {
         endpoint, health, ..
     }: EndpointRow,
+    replay_job_id: Option<ReplayJobId>,
     now: Timestamp,
 ) -> Result<ExplainInput, ApiError> {
     let delivery = &row.delivery;
@@ -83,6 +85,7 @@ fn explain_input(
         event_name: event.name.parse().map_err(ApiError::internal)?,
         transition: event.transition.clone(),
         created_at: event.created_at,
+        replay_job_id,
         state: delivery.state,
         reason: delivery.reason.clone(),
         endpoint_version: endpoint.version,

@@ -1,6 +1,7 @@
 //! Resends: a person asks for one event again, or for all events of one order.
 //!
-//! The same bytes under the same event id, each as a delivery of its own.
+//! The same bytes under the same event id, each as a delivery of its own. Many events at once, by
+//! what became of them, are a replay job's business (`api/replays.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

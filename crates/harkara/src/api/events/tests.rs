@@ -240,3 +240,38 @@ async fn an_orders_events_are_resent_in_their_sequence() {
     400 "invalid_request": "to: is unknown here; expected endpoint_id"
     "#);
 }
+
+#[tokio::test]
+async fn a_delivery_tells_which_job_made_it() {
+    let world = World::new().await;
+    let endpoint = world.merchant("POST /endpoints", NEW).await.json();
+    let endpoint_id = endpoint["endpoint_id"].as_str().unwrap();
+    let txn = sent("e1", "TXN_CHARGED", r#"{"txn":{"order_id":"a"}}"#);
+    world.platform("POST /events", &txn).await;
+    let path = format!("PATCH /endpoints/{endpoint_id}");
+    world.merchant(&path, r#"{"webhook_version":""}"#).await;
+    let asked = format!(r#"{{"endpoint_id":"{endpoint_id}"}}"#);
+    let job = world.merchant("POST /replays", &asked).await.json()["job_id"].clone();
+    // In the same millisecond, by hand.
+    world.merchant("POST /events/e1/resend", "").await;
+    let bound = crate::deliver::inbox::InboxBound {
+        deliveries: 0,
+        bytes: 0,
+        lease: std::time::Duration::ZERO,
+    };
+    let (inbox, _) = crate::deliver::inbox::Inbox::new(bound);
+    let mut runner = crate::replay::Runner::new(world.api.store.clone(), inbox);
+    for seconds in 0..2 {
+        let later = std::time::Duration::from_secs(seconds);
+        runner.turn(world.api.clock.now().plus(later)).await;
+    }
+    let shown = world.merchant("GET /events/e1/deliveries", "").await.json();
+    let rows = shown["deliveries"].as_array().unwrap().iter();
+    let jobs: Vec<Value> = rows.map(|row| row["replay_job_id"].clone()).collect();
+    assert_eq!(jobs.len(), 3);
+    assert_eq!(jobs.iter().filter(|shown| **shown == job).count(), 1);
+    assert_eq!(jobs.iter().filter(|shown| shown.is_null()).count(), 2);
+    let explained = world.merchant("GET /events/e1/explain", "").await.text;
+    let fact = format!("asked for again by replay job {}", job.as_str().unwrap());
+    assert_eq!(explained.matches(&fact).count(), 1, "{explained}");
+}

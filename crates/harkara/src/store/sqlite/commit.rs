@@ -90,7 +90,7 @@ fn finish(pen: &Pen, merchant_id: &MerchantId, id: &str) -> Result<(), DbError> 
     }
 }
 
-fn insert_idempotency_key(
+pub(in crate::store) fn insert_idempotency_key(
     pen: &Pen,
     merchant_id: &MerchantId,
     new: &NewIdempotencyKey,

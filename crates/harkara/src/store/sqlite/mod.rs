@@ -62,6 +62,7 @@ const STATISTICS: &str = "
         ('deliveries', 'deliveries_due', '100000 10000 1000 500 2 1'),
         ('deliveries', 'deliveries_open', '100000 10000 4 2 1'),
         ('deliveries', 'deliveries_waiting', '10000 1000 1'),
+        ('deliveries', 'deliveries_lost', '10000 1000 100 1'),
         ('events', 'events', '1000000 100000 1'),
         ('events', 'events_by_id', '1000000 100000 1'),
         ('events', 'events_by_subject', '1000000 100000 5 1'),

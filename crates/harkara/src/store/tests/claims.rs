@@ -305,17 +305,6 @@ async fn a_sweep_names_who_has_work_and_when_there_will_be_more() {
     assert_eq!(sweep.next_due, None);
 }
 
-/// How SQLite means to find the rows of a statement.
-async fn plan(world: &World, sql: &'static str) -> String {
-    let plan = world.store.read(move |conn| {
-        let mut statement = conn.prepare(&format!("explain query plan {sql}"))?;
-        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
-        let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
-        Ok(steps.collect::<Result<Vec<String>, _>>()?)
-    });
-    plan.await.unwrap().join("\n") + "\n\n"
-}
-
 #[tokio::test]
 async fn hot_reads_walk_partial_indexes() {
     let world = World::new().await;

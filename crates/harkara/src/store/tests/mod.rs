@@ -1,12 +1,13 @@
 //! What the store promises, on a file in a folder of its own.
 //!
 //! Each file reads one promise: units (`commit`), lines of deliveries (`lines`), claims (`claims`),
-//! what is shown (`views`), and what holds whatever happens (`interleavings`).
+//! what is shown (`views`), what is replayed (`replays`), and what holds whatever happens (`interleavings`).
 
 mod claims;
 mod commit;
 mod interleavings;
 mod lines;
+mod replays;
 mod views;
 
 use std::time::Duration;
@@ -210,4 +211,15 @@ fn names(claimed: &[Claimed]) -> String {
 
 fn kind<T: std::fmt::Debug>(result: Result<T, DbError>) -> DbErrorKind {
     result.unwrap_err().kind
+}
+
+/// How SQLite means to find the rows of a statement.
+async fn plan(world: &World, sql: &'static str) -> String {
+    let plan = world.store.read(move |conn| {
+        let mut statement = conn.prepare(&format!("explain query plan {sql}"))?;
+        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
+        Ok(steps.collect::<Result<Vec<String>, _>>()?)
+    });
+    plan.await.unwrap().join("\n") + "\n\n"
 }

@@ -1,0 +1,384 @@
+//! Replay jobs: their rows, the events they go through, and the steps they make.
+//!
+//! A step lands whole: the cursor moves in the very unit that makes the deliveries, so that no crash
+//! comes between them. Which events are items of a job is the core's business; here they are only
+//! brought in order, a bounded number at a time. The API and the runner of jobs call it.
+
+use std::sync::Arc;
+
+use harkara_core::delivery::NewDelivery;
+use harkara_core::id::{DeliveryId, EventId, MerchantId, ReplayJobId, time_prefix};
+use harkara_core::replay::{Candidate, Definition, Done, Job, JobState, Page, Step};
+use harkara_core::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::Store;
+use super::codec::{Columns, Word};
+use super::error::{DbError, DbErrorKind};
+use super::rows::NewIdempotencyKey;
+use super::sqlite::{Pen, commit};
+
+impl Store {
+    /// The position of a merchant's newest event; 0 when it has none.
+    pub async fn last_position(&self, merchant_id: &MerchantId) -> Result<i64, DbError> {
+        let merchant_id = merchant_id.clone();
+        let sql = "select coalesce(max(position), 0) from events where merchant_id = ?1";
+        self.read(move |conn| Ok(conn.query_row(sql, [merchant_id.as_str()], |row| row.get(0))?))
+            .await
+    }
+
+    /// Candidates for a definition after a position and up to another. Looks at no more than `looks`
+    /// events, so that a page may have few candidates, or none, although more follow.
+    pub async fn replay_candidates(
+        &self,
+        merchant_id: &MerchantId,
+        definition: Arc<Definition>,
+        (after, last): (i64, i64),
+        looks: usize,
+    ) -> Result<Page, DbError> {
+        let merchant_id = merchant_id.clone();
+        self.shared
+            .readers
+            .read_long(move |conn| page(conn, &merchant_id, &definition, (after, last, looks)))
+            .await
+    }
+
+    /// Stores a new job, and the key of its request; false, and nothing stored, when it would run
+    /// and `running_max` jobs of its merchant do already. `Stale` when the key was used before.
+    pub async fn insert_replay_job(
+        &self,
+        job: Job,
+        key: Option<NewIdempotencyKey>,
+        running_max: u32,
+    ) -> Result<bool, DbError> {
+        self.write(move |pen| {
+            if !has_room(pen, &job, running_max)? {
+                return Ok(false);
+            }
+            if let Some(key) = &key {
+                commit::insert_idempotency_key(pen, &job.merchant_id, key, job.created_at)?;
+            }
+            insert(pen, &job).map(|()| true)
+        })
+        .await
+    }
+
+    /// Gives a job its new state, unless that would be one too many of its merchant that run: then
+    /// false. `Stale` when it is no longer in the state that it was seen in.
+    pub async fn change_replay_job(
+        &self,
+        seen: JobState,
+        job: Job,
+        running_max: u32,
+    ) -> Result<bool, DbError> {
+        self.write(move |pen| {
+            if !has_room(pen, &job, running_max)? {
+                return Ok(false);
+            }
+            change(pen, seen, &job).map(|()| true)
+        })
+        .await
+    }
+
+    /// Makes a step of a running job true; a delivery that is there already stays as it is. `Stale`
+    /// when the job has been stopped or somebody else has made the step.
+    pub async fn replay_step(&self, job: Job, step: Step, now: Timestamp) -> Result<(), DbError> {
+        self.write(move |pen| {
+            advance(pen, &job, &step, now)?;
+            for delivery in &step.deliveries {
+                if !exists(pen, delivery)? {
+                    commit::insert_replay(pen, delivery, now, None)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// One job of a merchant.
+    pub async fn replay_job(
+        &self,
+        merchant_id: &MerchantId,
+        job_id: &ReplayJobId,
+    ) -> Result<Option<Job>, DbError> {
+        let (merchant_id, job_id) = (merchant_id.clone(), job_id.clone());
+        let sql = "select * from replay_jobs where merchant_id = ?1 and job_id = ?2";
+        self.read(move |conn| {
+            let key = params![merchant_id.as_str(), job_id.as_str()];
+            Ok(jobs(conn, sql, key)?.pop())
+        })
+        .await
+    }
+
+    /// A merchant's jobs, newest first: those made before the one that is named.
+    pub async fn replay_jobs(
+        &self,
+        merchant_id: &MerchantId,
+        before: Option<ReplayJobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, DbError> {
+        let merchant_id = merchant_id.clone();
+        let sql = "
+            select * from replay_jobs
+            where merchant_id = ?1 and (?2 is null or job_id < ?2)
+            order by job_id desc limit ?3";
+        self.read(move |conn| {
+            let before = before.as_ref().map(ReplayJobId::as_str);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            jobs(conn, sql, params![merchant_id.as_str(), before, limit])
+        })
+        .await
+    }
+
+    /// All jobs that run, over all merchants.
+    pub async fn running_replay_jobs(&self) -> Result<Vec<Job>, DbError> {
+        self.read(|conn| jobs(conn, RUNNING, [])).await
+    }
+
+    /// How many of a job's deliveries have arrived. Costs as much as it has made.
+    pub async fn delivered_by_replay_job(&self, job: &Job) -> Result<u32, DbError> {
+        let job = job.clone();
+        let prefix = time_prefix(job.created_at);
+        self.shared
+            .readers
+            .read_long(move |conn| {
+                let mut statement = conn.prepare_cached(DELIVERED_OF_MOMENT)?;
+                let key = params![
+                    job.merchant_id.as_str(),
+                    format!("dlv_{prefix}"),
+                    format!("dlv_{prefix}g"),
+                ];
+                let mut rows = statement.query(key)?;
+                let mut count = 0;
+                while let Some(row) = rows.next()? {
+                    // Others may have been made in the same millisecond.
+                    let event_id = EventId::new(row.get::<_, String>(1)?);
+                    let delivery_id: String = row.get(0)?;
+                    count += u32::from(job.delivery_id(&event_id).as_str() == delivery_id);
+                }
+                Ok(count)
+            })
+            .await
+    }
+
+    /// The job that made a delivery of an event, if one did.
+    pub async fn replay_job_of(
+        &self,
+        merchant_id: &MerchantId,
+        event_id: &EventId,
+        delivery_id: &DeliveryId,
+    ) -> Result<Option<ReplayJobId>, DbError> {
+        let key = (merchant_id.clone(), event_id.clone(), delivery_id.clone());
+        let sql = "
+            select * from replay_jobs where merchant_id = ?1 and job_id >= ?2 and job_id < ?3";
+        self.read(move |conn| {
+            let (merchant_id, event_id, delivery_id) = key;
+            let prefix = delivery_id.as_str().get(4..16).unwrap_or_default();
+            let moment = params![
+                merchant_id.as_str(),
+                format!("rpl_{prefix}"),
+                format!("rpl_{prefix}g"),
+            ];
+            let of_moment = jobs(conn, sql, moment)?;
+            let made = of_moment
+                .into_iter()
+                .find(|job| job.delivery_id(&event_id) == delivery_id);
+            Ok(made.map(|job| job.id))
+        })
+        .await
+    }
+}
+
+pub(in crate::store) const RUNNING: &str = "
+    select * from replay_jobs where state = 'running'";
+
+/// `g` follows the last hex digit.
+pub(in crate::store) const DELIVERED_OF_MOMENT: &str = "
+    select delivery_id, event_id from deliveries
+    where merchant_id = ?1 and delivery_id >= ?2 and delivery_id < ?3 and kind = 'replay'
+      and state = 'delivered'";
+
+/// What was never delivered has an index of its own.
+pub(in crate::store) const LOST: &str = "
+    select d.position, d.event_id, e.name, e.created_at, d.state, d.settled_at, d.url_override
+    from deliveries d
+    join events e on e.merchant_id = d.merchant_id and e.position = d.position
+    where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.kind = 'event'
+      and d.state in ('exhausted', 'withdrawn', 'withheld') and d.position > ?3 and d.position <= ?4
+    order by d.position limit ?5";
+
+/// Each event once, with or without a delivery to the endpoint, so that the limit bounds the looks.
+pub(in crate::store) const ANY: &str = "
+    select e.position, e.event_id, e.name, e.created_at, d.state, d.settled_at, d.url_override
+    from events e
+    left join deliveries d on d.merchant_id = e.merchant_id and d.event_id = e.event_id
+      and d.endpoint_id = ?2 and d.kind = 'event'
+    where e.merchant_id = ?1 and e.position > ?3 and e.position <= ?4
+    order by e.position limit ?5";
+
+fn page(
+    conn: &Connection,
+    merchant_id: &MerchantId,
+    definition: &Definition,
+    (after, last, looks): (i64, i64, usize),
+) -> Result<Page, DbError> {
+    let sql = if definition.is_about_lost() {
+        LOST
+    } else {
+        ANY
+    };
+    let mut statement = conn.prepare_cached(sql)?;
+    let endpoint_id = definition.endpoint_id.as_str();
+    let limit = i64::try_from(looks).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![
+        merchant_id.as_str(),
+        endpoint_id,
+        after,
+        last,
+        limit
+    ])?;
+    let mut page = Page::default();
+    let mut looked = 0;
+    while let Some(row) = rows.next()? {
+        looked += 1;
+        page.looked_to = row.get("position")?;
+        page.candidates.extend(candidate(row)?);
+    }
+    if looked < looks {
+        page.looked_to = last;
+    }
+    Ok(page)
+}
+
+/// `None` for an event that was not planned for the endpoint.
+fn candidate(row: &Row<'_>) -> Result<Option<Candidate>, DbError> {
+    if row.get::<_, Option<String>>("state")?.is_none() {
+        return Ok(None);
+    }
+    let name: String = row.get("name")?;
+    Ok(Some(Candidate {
+        position: row.get("position")?,
+        event_id: EventId::new(row.get::<_, String>("event_id")?),
+        name: name
+            .parse()
+            .map_err(|error| DbError::caused(DbErrorKind::Corrupt, error))?,
+        created_at: row.at("created_at")?,
+        state: row.word("state")?,
+        settled_at: row.at_opt("settled_at")?,
+        url_override: row.get("url_override")?,
+    }))
+}
+
+/// Whether a job may be in the state it is to have.
+fn has_room(pen: &Pen, job: &Job, running_max: u32) -> Result<bool, DbError> {
+    let sql = "
+        select count(*) from replay_jobs where merchant_id = ?1 and state = 'running'";
+    let running: Option<u32> = pen.find(sql, [job.merchant_id.as_str()], |row| row.get(0))?;
+    Ok(job.state != JobState::Running || running.unwrap_or(0) < running_max)
+}
+
+fn insert(pen: &Pen, job: &Job) -> Result<(), DbError> {
+    let sql = "
+        insert into replay_jobs (merchant_id, job_id, doc, matched, last_position, cursor, replayed,
+            skipped_version, skipped_switch, skipped_delivered, state, reason, created_at,
+            changed_at)
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    let row = params![
+        job.merchant_id.as_str(),
+        job.id.as_str(),
+        serde_json::to_string(&job.definition)?,
+        job.matched,
+        job.last_position,
+        job.cursor,
+        job.done.replayed,
+        job.done.below_version,
+        job.done.switched_off,
+        job.done.delivered,
+        job.state.word(),
+        job.reason,
+        job.created_at.as_micros(),
+        job.changed_at.as_micros(),
+    ];
+    pen.execute(sql, row).map(drop)
+}
+
+fn change(pen: &Pen, seen: JobState, job: &Job) -> Result<(), DbError> {
+    let sql = "
+        update replay_jobs set state = ?4, reason = ?5, changed_at = ?6
+        where merchant_id = ?1 and job_id = ?2 and state = ?3";
+    let row = params![
+        job.merchant_id.as_str(),
+        job.id.as_str(),
+        seen.word(),
+        job.state.word(),
+        job.reason,
+        job.changed_at.as_micros(),
+    ];
+    one(pen.execute(sql, row)?, job)
+}
+
+fn advance(pen: &Pen, job: &Job, step: &Step, now: Timestamp) -> Result<(), DbError> {
+    let sql = "
+        update replay_jobs set cursor = ?4, replayed = ?5, skipped_version = ?6, skipped_switch = ?7,
+            skipped_delivered = ?8, state = ?9, changed_at = ?10
+        where merchant_id = ?1 and job_id = ?2 and cursor = ?3 and state = 'running'";
+    let (state, changed_at) = match step.finished {
+        true => (JobState::Finished, now),
+        false => (JobState::Running, job.changed_at),
+    };
+    let row = params![
+        job.merchant_id.as_str(),
+        job.id.as_str(),
+        job.cursor,
+        step.cursor,
+        step.done.replayed,
+        step.done.below_version,
+        step.done.switched_off,
+        step.done.delivered,
+        state.word(),
+        changed_at.as_micros(),
+    ];
+    one(pen.execute(sql, row)?, job)
+}
+
+fn one(changed: usize, job: &Job) -> Result<(), DbError> {
+    match changed {
+        0 => Err(DbError::stale(format!(
+            "replay job {} is not as it was seen any more",
+            job.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn exists(pen: &Pen, delivery: &NewDelivery) -> Result<bool, DbError> {
+    let sql = "select 1 from deliveries where merchant_id = ?1 and delivery_id = ?2";
+    let key = params![delivery.merchant_id.as_str(), delivery.id.as_str()];
+    Ok(pen.find(sql, key, |_| Ok(()))?.is_some())
+}
+
+fn jobs(conn: &Connection, sql: &str, wanted: impl rusqlite::Params) -> Result<Vec<Job>, DbError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    statement.query_and_then(wanted, read_job)?.collect()
+}
+
+fn read_job(row: &Row<'_>) -> Result<Job, DbError> {
+    Ok(Job {
+        merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
+        id: ReplayJobId::new(row.get::<_, String>("job_id")?),
+        definition: serde_json::from_str(&row.get::<_, String>("doc")?)?,
+        created_at: row.at("created_at")?,
+        matched: row.get("matched")?,
+        last_position: row.get("last_position")?,
+        cursor: row.get("cursor")?,
+        done: Done {
+            replayed: row.get("replayed")?,
+            below_version: row.get("skipped_version")?,
+            switched_off: row.get("skipped_switch")?,
+            delivered: row.get("skipped_delivered")?,
+        },
+        state: row.word("state")?,
+        reason: row.get("reason")?,
+        changed_at: row.at("changed_at")?,
+    })
+}
