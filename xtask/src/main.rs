@@ -33,6 +33,10 @@ enum Task {
     ///
     /// Run it before each commit; it is quick when little has changed.
     Check,
+    /// Asks about every IPv4 address whether it may be called: all 2^32 of them, in release.
+    ///
+    /// The ordinary tests prove the same by runs of addresses; this takes nothing for granted.
+    Sweep,
     /// Measures the server against what this machine can do, in a few minutes.
     ///
     /// It builds release binaries and starts a fresh server for each figure. Nothing else should
@@ -45,6 +49,7 @@ fn main() -> Result<()> {
     let (name, result, took) = timed(|| match task {
         Task::Test => ("test", test()),
         Task::Check => ("check", check()),
+        Task::Sweep => ("sweep", sweep()),
         Task::Bench(args) => ("bench", bench::run(&args)),
     });
     let ended = if result.is_ok() { "passed" } else { "failed" };
@@ -69,6 +74,24 @@ fn test() -> Result<()> {
             "--include-ignored",
         ],
         "correct the tests shown above",
+    )
+}
+
+fn sweep() -> Result<()> {
+    needs::c_compiler()?;
+    let sweep = "every_ipv4_address_one_by_one";
+    cargo(
+        &[
+            "test",
+            "--release",
+            "--package",
+            "harkara",
+            "--lib",
+            "--",
+            "--ignored",
+            sweep,
+        ],
+        "correct the tables in deliver/guard.rs",
     )
 }
 

@@ -220,11 +220,58 @@ const REFUSED_V4_RANGES: [(&str, &str); 18] = [
     ("224.0.0.0", "255.255.255.255"),
 ];
 
-#[test]
-fn ipv4_at_every_edge_and_many_places_between() {
+fn v4_ranges() -> [(u32, u32); 18] {
     let number = |text: &str| u32::from(text.parse::<Ipv4Addr>().unwrap());
-    let ranges = REFUSED_V4_RANGES.map(|(first, last)| (number(first), number(last)));
-    let edges = ranges.iter().flat_map(|&(first, last)| {
+    REFUSED_V4_RANGES.map(|(first, last)| (number(first), number(last)))
+}
+
+fn is_public_v4(ip: u32) -> bool {
+    !v4_ranges()
+        .iter()
+        .any(|&(first, last)| (first..=last).contains(&ip))
+}
+
+fn judge_v4(ip: u32) -> bool {
+    judge_address(IpAddr::V4(ip.into()), &Policy::production())
+}
+
+/// All of them, by runs. Nothing but being in one of the code's networks can set two addresses apart,
+/// so a run between two of their edges is judged alike; and it lies in the table's favour or against
+/// it as a whole, or an edge of the table would be within.
+#[test]
+fn every_ipv4_address_by_the_runs_it_lies_in() {
+    let edges = REFUSED_V4.iter().flat_map(|net| {
+        let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+        [Some(first), last.checked_add(1)]
+    });
+    let mut starts: Vec<u32> = edges.flatten().chain([0]).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let ends = starts[1..].iter().map(|start| start - 1).chain([u32::MAX]);
+    let mut covered = 0_u64;
+    for (start, end) in starts.iter().copied().zip(ends) {
+        covered += u64::from(end - start) + 1;
+        let run = (start + 1)..=end;
+        for (first, last) in v4_ranges() {
+            let after = last.checked_add(1);
+            let within = run.contains(&first) || after.is_some_and(|ip| run.contains(&ip));
+            assert!(
+                !within,
+                "{} to {}",
+                Ipv4Addr::from(first),
+                Ipv4Addr::from(last)
+            );
+        }
+        for ip in [start, start + (end - start) / 2, end] {
+            assert_eq!(judge_v4(ip), is_public_v4(ip), "{}", Ipv4Addr::from(ip));
+        }
+    }
+    assert_eq!(covered, 1 << 32);
+}
+
+#[test]
+fn ipv4_at_every_edge_and_the_ends_of_every_block() {
+    let edges = v4_ranges().into_iter().flat_map(|(first, last)| {
         [
             first.saturating_sub(1),
             first,
@@ -234,13 +281,29 @@ fn ipv4_at_every_edge_and_many_places_between() {
             last.saturating_add(1),
         ]
     });
-    for ip in edges.chain((0..=u32::MAX).step_by(65_521)) {
-        let expected = !ranges
-            .iter()
-            .any(|&(first, last)| (first..=last).contains(&ip));
-        let ip = IpAddr::V4(ip.into());
-        assert_eq!(judge_address(ip, &Policy::production()), expected, "{ip}");
+    let blocks = (0..=u32::from(u16::MAX)).flat_map(|block| [block << 16, block << 16 | 0xffff]);
+    for ip in edges.chain(blocks) {
+        assert_eq!(judge_v4(ip), is_public_v4(ip), "{}", Ipv4Addr::from(ip));
     }
+}
+
+#[test]
+#[ignore = "four thousand million addresses, one by one: `cargo xtask sweep`"]
+fn every_ipv4_address_one_by_one() {
+    let production = Policy::production();
+    let mut next = 0_u64;
+    let mut sweep = |until: u64, public: bool| {
+        for ip in next..until {
+            let ip = Ipv4Addr::from(u32::try_from(ip).unwrap());
+            assert_eq!(judge_address(IpAddr::V4(ip), &production), public, "{ip}");
+        }
+        next = until;
+    };
+    for (first, last) in v4_ranges() {
+        sweep(first.into(), true);
+        sweep(u64::from(last) + 1, false);
+    }
+    assert_eq!(next, 1 << 32);
 }
 
 /// Within `2000::/3`; everything outside of it is refused too.
@@ -253,6 +316,26 @@ const REFUSED_V6_RANGES: [(&str, &str); 7] = [
     ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 ];
+
+/// What the table says, and for the form that writes an IPv4 address at its end, what that says.
+fn is_public_v6(ip: u128) -> bool {
+    let number = |text: &str| u128::from(text.parse::<Ipv6Addr>().unwrap());
+    let refused = REFUSED_V6_RANGES
+        .iter()
+        .any(|(first, last)| (number(first)..=number(last)).contains(&ip));
+    let (form, inner) = ((ip >> 32) as u32, ip as u32);
+    let is_isatap = [0x0000_5efe, 0x0200_5efe].contains(&form);
+    !refused && (!is_isatap || is_public_v4(inner))
+}
+
+fn check_v6(ip: u128) {
+    let judged = Ipv6Addr::from(ip);
+    assert_eq!(
+        judge_address(IpAddr::V6(judged), &Policy::production()),
+        is_public_v6(ip),
+        "{judged}"
+    );
+}
 
 #[test]
 fn ipv6_at_every_edge_and_many_places_between() {
@@ -271,12 +354,83 @@ fn ipv6_at_every_edge_and_many_places_between() {
     let between = (0..=u128::from(u32::MAX))
         .step_by(65_521)
         .map(|top| (top << 96) | 0x1234);
-    for ip in edges.chain(between) {
-        let expected = !ranges
-            .iter()
-            .any(|&(first, last)| (first..=last).contains(&ip));
-        let ip = IpAddr::V6(ip.into());
-        assert_eq!(judge_address(ip, &Policy::production()), expected, "{ip}");
+    edges.chain(between).for_each(check_v6);
+}
+
+/// An IPv4 address hidden in each form that there is for it: what is refused as it is, is refused in
+/// every form, and ISATAP alone, under a public prefix, lets a public one pass.
+#[test]
+fn ipv4_hidden_in_ipv6_at_every_edge() {
+    let edges = v4_ranges()
+        .into_iter()
+        .flat_map(|(first, last)| [first.saturating_sub(1), first, last, last.saturating_add(1)]);
+    for inner in edges {
+        let ip = u128::from(inner);
+        let mapped = 0xffff_u128 << 32 | ip;
+        let translated = 0xffff_u128 << 48 | ip;
+        let nat64 = 0x0064_ff9b_u128 << 96 | ip;
+        let nat64_local = 0x0064_ff9b_0001_u128 << 80 | ip;
+        let sixtofour = 0x2002_u128 << 112 | ip << 80 | 1;
+        let teredo = 0x2001_u128 << 112 | u128::from(!inner);
+        for hidden in [
+            ip,
+            mapped,
+            translated,
+            nat64,
+            nat64_local,
+            sixtofour,
+            teredo,
+        ] {
+            let hidden = Ipv6Addr::from(hidden);
+            assert!(
+                !judge_address(IpAddr::V6(hidden), &Policy::production()),
+                "{hidden}"
+            );
+        }
+        for form in [0x0000_5efe_u128, 0x0200_5efe] {
+            let isatap = 0x2606_4700_u128 << 96 | form << 32 | ip;
+            check_v6(isatap);
+            assert_eq!(is_public_v6(isatap), is_public_v4(inner));
+        }
+    }
+}
+
+/// Two million of no plan, most of them where something can go wrong.
+#[test]
+fn ipv6_at_random() {
+    let mut state = 7_u64;
+    // SplitMix64.
+    let mut random = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u128::from(z ^ (z >> 31))
+    };
+    let number = |text: &str| u128::from(text.parse::<Ipv6Addr>().unwrap());
+    let firsts = REFUSED_V6_RANGES.map(|(first, _)| number(first));
+    let table: Vec<(u128, u128)> = REFUSED_V6_RANGES
+        .iter()
+        .map(|(first, last)| (number(first), number(last)))
+        .collect();
+    let production = Policy::production();
+    for turn in 0..500_000 {
+        let any = random() << 64 | random();
+        let global = any >> 3 | 1 << 125;
+        let near = firsts[turn % firsts.len()] ^ any >> 8;
+        let isatap = global >> 64 << 64 | 0x5efe << 32 | any & 0xffff_ffff;
+        for ip in [any, global, near] {
+            let refused = table
+                .iter()
+                .any(|(first, last)| (first..=last).contains(&&ip));
+            let judged = Ipv6Addr::from(ip);
+            assert_eq!(
+                judge_address(judged.into(), &production),
+                !refused,
+                "{judged}"
+            );
+        }
+        check_v6(isatap);
     }
 }
 
