@@ -60,6 +60,9 @@ pub struct Endpoint {
     /// How many attempts may be started in a second; `None` for as many as it takes well.
     #[serde(default)]
     pub rate_per_second: Option<u32>,
+    /// Authorities that its server's certificate may come from, besides the platform's, as PEM.
+    #[serde(default)]
+    pub ca_pem: Option<String>,
     pub state: EndpointState,
     pub created_at: Timestamp,
 }

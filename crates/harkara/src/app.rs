@@ -3,7 +3,7 @@
 //! The command line, the demo and the tests start servers with it. The order of stopping is the
 //! promise: no new requests and no new attempts, then what is in flight ends, then the store closes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::{Merchant, Settings};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -21,12 +22,12 @@ use crate::api::{Api, Parts};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::deliver::attempt::Attempter;
-use crate::deliver::connect::Roots;
+use crate::deliver::connect::{ConnectLimits, Dialler, Roots};
 use crate::deliver::dispatcher::Limits;
 use crate::deliver::guard::Policy;
 use crate::deliver::inbox::{Inbox, InboxBound};
 use crate::deliver::run::Loop;
-use crate::deliver::transport::HttpTransport;
+use crate::deliver::transport::{self, HttpTransport, PoolBounds};
 use crate::files;
 use crate::gateway::GatewayClock;
 use crate::keys::{self, ApiKey, PresentedKey};
@@ -74,6 +75,8 @@ pub struct FirstStart {
 impl App {
     /// Starts a server; it answers when this returns.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        // First, for it leaves nothing behind when it fails.
+        let dialler = Dialler::leaving_from(&egress(&config))?;
         let folder = config.data_dir.clone();
         own_folder(&folder)?;
         let vault = Arc::new(open_vault(&folder)?);
@@ -125,7 +128,12 @@ impl App {
             attempter: Arc::new(Attempter {
                 store: store.clone(),
                 vault: vault.clone(),
-                transport: Arc::new(HttpTransport::new(policy.clone(), &roots)?),
+                transport: Arc::new(HttpTransport::new(
+                    policy.clone(),
+                    &roots,
+                    dialler,
+                    transport_limits(&config, files.permits),
+                )?),
                 clock: clock.clone(),
             }),
             limits: Limits {
@@ -255,6 +263,27 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+fn transport_limits(config: &Config, permits: usize) -> transport::Limits {
+    let delivery = &config.delivery;
+    transport::Limits {
+        connect: ConnectLimits {
+            permits_per_address: delivery.permits_per_address,
+            ..ConnectLimits::default()
+        },
+        pool: PoolBounds {
+            per_endpoint: delivery.permits_per_endpoint,
+            in_all: permits / 2,
+            ..PoolBounds::default()
+        },
+        ..transport::Limits::default()
+    }
+}
+
+fn egress(config: &Config) -> Vec<IpAddr> {
+    let egress = config.destinations.egress.iter();
+    egress.map(|egress| egress.address).collect()
+}
+
 /// Runs a task that says when it ends, however it does.
 fn watched(ended: &Arc<Notify>, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     struct Tells(Arc<Notify>);
@@ -288,13 +317,16 @@ fn policy(config: &Config, public_url: &str) -> Policy {
         .ok()
         .and_then(|url| url.host_str().map(str::to_ascii_lowercase))
         .filter(|_| config.public_url.is_some());
+    // A webhook to where webhooks come from would make an amplifier of us.
+    let own = egress(config).into_iter().map(IpNet::from);
     Policy {
         allow_http: destinations.allow_http,
         allow_private: destinations.allow_private.clone(),
         ports: destinations.ports.clone(),
         static_names: destinations.static_names.clone(),
         own_hosts: own_host.into_iter().collect(),
-        ..Policy::production()
+        refuse: destinations.refuse.iter().copied().chain(own).collect(),
+        nat64: destinations.nat64.clone(),
     }
 }
 

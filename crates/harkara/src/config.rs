@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use tracing::Level;
 use url::Url;
 
@@ -86,6 +86,7 @@ pub struct DeliveryConfig {
     pub permits_per_merchant: usize,
     /// For an endpoint that answers well; it begins with fewer.
     pub permits_per_endpoint: usize,
+    pub permits_per_address: usize,
     pub inbox_events: usize,
     pub inbox_bytes: usize,
     pub attempt_timeout: Duration,
@@ -103,6 +104,19 @@ pub struct DestinationsConfig {
     /// Names in lower case that are not looked up.
     pub static_names: BTreeMap<String, IpAddr>,
     pub ca_file: Option<PathBuf>,
+    /// Where connections leave from, in turn; without any, the system picks.
+    pub egress: Vec<Egress>,
+    /// Public networks that are not called nonetheless.
+    pub refuse: Vec<IpNet>,
+    /// Prefixes of 96 bits behind which a translator reaches IPv4.
+    pub nat64: Vec<Ipv6Net>,
+}
+
+/// An address that webhooks are sent from, as merchants are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    pub address: IpAddr,
+    pub label: Option<String>,
 }
 
 /// The gateway that moves no money.
@@ -256,6 +270,7 @@ impl DeliveryConfig {
             permits: layers.number("delivery.permits", 1..=100_000)?,
             permits_per_merchant: layers.number("delivery.permits_per_merchant", 1..=100_000)?,
             permits_per_endpoint: layers.number("delivery.permits_per_endpoint", 1..=1_000)?,
+            permits_per_address: layers.number("delivery.permits_per_address", 1..=100_000)?,
             inbox_events: layers.number("delivery.inbox_events", 1..=10_000_000)?,
             inbox_bytes: layers.number("delivery.inbox_bytes", 1_024..=4_294_967_295)?,
             attempt_timeout: layers.seconds("delivery.attempt_timeout_seconds", 1..=60)?,
@@ -290,7 +305,50 @@ impl DestinationsConfig {
                 |name, address| Some((name.to_lowercase(), address.parse().ok()?)),
             )?,
             ca_file: layers.optional("destinations.ca_file", "the path of a PEM file", path)?,
+            egress: layers.list("destinations.egress", EGRESS, Egress::read)?,
+            refuse: layers.list(
+                "destinations.refuse",
+                "networks, such as 192.0.2.0/28",
+                |text| text.parse().ok(),
+            )?,
+            nat64: layers.list(
+                "destinations.nat64",
+                "IPv6 prefixes of 96 bits, such as 64:ff9b::/96",
+                |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|net: &Ipv6Net| net.prefix_len() == 96)
+                },
+            )?,
         })
+    }
+}
+
+const EGRESS: &str = "addresses of this machine, each with a label if you like, such as \
+                      203.0.113.7 or 203.0.113.7=mumbai-1";
+
+impl Egress {
+    fn read(text: &str) -> Option<Self> {
+        let (address, label) = match text.split_once('=') {
+            Some((address, label)) => (address.trim(), Some(label.trim().to_owned())),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let is_one = !address.is_unspecified() && !address.is_multicast();
+        let is_label = |label: &String| {
+            (1..=64).contains(&label.len())
+                && label.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+        };
+        (is_one && label.as_ref().is_none_or(is_label)).then_some(Self { address, label })
+    }
+}
+
+impl Display for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.label {
+            Some(label) => write!(f, "{}={label}", self.address),
+            None => self.address.fmt(f),
+        }
     }
 }
 

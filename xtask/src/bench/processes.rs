@@ -126,6 +126,8 @@ impl Server {
             .env("HARKARA_LOG__LEVEL", "warn")
             .env("HARKARA_DESTINATIONS__ALLOW_HTTP", "true")
             .env("HARKARA_DESTINATIONS__ALLOW_PRIVATE", "127.0.0.0/8")
+            // All receivers are at one address here, as they are nowhere else.
+            .env("HARKARA_DELIVERY__PERMITS_PER_ADDRESS", "2000")
             .envs(
                 settings
                     .iter()

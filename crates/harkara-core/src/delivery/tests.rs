@@ -43,6 +43,7 @@ fn endpoint(id: &str, created_seconds: i64) -> Endpoint {
         order: OrderMode::Hold,
         timeout_seconds: 30,
         rate_per_second: None,
+        ca_pem: None,
         state: EndpointState::Active,
         created_at: Timestamp::from_seconds(created_seconds),
     }

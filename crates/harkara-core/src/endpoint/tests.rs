@@ -17,6 +17,7 @@ pub(super) fn endpoint(version: &str) -> Endpoint {
         order: OrderMode::Hold,
         timeout_seconds: 30,
         rate_per_second: None,
+        ca_pem: None,
         state: EndpointState::Active,
         created_at: Timestamp::default(),
     }

@@ -30,6 +30,7 @@ fn endpoint(id: &str) -> Endpoint {
         order: OrderMode::Hold,
         timeout_seconds: 30,
         rate_per_second: None,
+        ca_pem: None,
         previous_credentials: None,
         signing_secrets: Vec::new(),
         state: EndpointState::Active,

@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod body;
+mod egress;
 mod endpoints;
 mod events;
 mod health;
@@ -193,6 +194,9 @@ pub fn router(api: Api) -> Router {
             "/orders/{id}/payment-page",
             get(payment_page::show).post(payment_page::choose),
         )
+        // Whoever has a firewall to open.
+        .route("/egress.json", get(egress::json))
+        .route("/egress.txt", get(egress::text))
         // Whoever watches the process.
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -45,7 +45,7 @@ impl Config {
         if !names.is_empty() {
             let names = names.join(", ");
             notes.push(format!(
-                "names with a fixed address that is not checked: {names}"
+                "INSECURE: endpoints may use names that are not looked up: {names}"
             ));
         }
         if let Some(file) = &destinations.ca_file {
@@ -87,7 +87,7 @@ mod tests {
         insta::assert_snapshot!(config.notes().join("\n"), @r"
         INSECURE: endpoints may use plain http, so webhooks can be read on the way
         INSECURE: endpoints may lie in private networks: 127.0.0.0/8, fd00::/8
-        names with a fixed address that is not checked: shop.example
+        INSECURE: endpoints may use names that are not looked up: shop.example
         endpoints may show certificates of an extra authority: /etc/ca.pem
         the DUMMY gateway is on: it calls payments paid that moved no money
         ");

@@ -21,7 +21,11 @@ impl Config {
             ..
         } = self;
         let ports: Vec<_> = destinations.ports.iter().map(u16::to_string).collect();
-        let private: Vec<_> = destinations.allow_private.iter().map(quoted).collect();
+        let list = |items: Vec<String>| items.join(", ");
+        let private = list(destinations.allow_private.iter().map(quoted).collect());
+        let egress = list(destinations.egress.iter().map(quoted).collect());
+        let refuse = list(destinations.refuse.iter().map(quoted).collect());
+        let nat64 = list(destinations.nat64.iter().map(quoted).collect());
         let names: Vec<_> = destinations
             .static_names
             .iter()
@@ -44,6 +48,7 @@ impl Config {
             format!("permits = {}", delivery.permits),
             format!("permits_per_merchant = {}", delivery.permits_per_merchant),
             format!("permits_per_endpoint = {}", delivery.permits_per_endpoint),
+            format!("permits_per_address = {}", delivery.permits_per_address),
             format!("inbox_events = {}", delivery.inbox_events),
             format!("inbox_bytes = {}", delivery.inbox_bytes),
             format!(
@@ -57,13 +62,16 @@ impl Config {
             ),
             "\n[destinations]".into(),
             format!("allow_http = {}", destinations.allow_http),
-            format!("allow_private = [{}]", private.join(", ")),
+            format!("allow_private = [{private}]"),
             format!("ports = [{}]", ports.join(", ")),
             format!("static_names = {{ {} }}", names.join(", ")),
             format!(
                 "ca_file = {}",
                 quoted(shown_path(destinations.ca_file.as_deref()))
             ),
+            format!("egress = [{egress}]"),
+            format!("refuse = [{refuse}]"),
+            format!("nat64 = [{nat64}]"),
             "\n[gateway]".into(),
             format!("dummy = {}", gateway.dummy),
             format!(

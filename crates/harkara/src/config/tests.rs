@@ -42,6 +42,7 @@ fn the_defaults() {
     permits = 2000
     permits_per_merchant = 256
     permits_per_endpoint = 64
+    permits_per_address = 128
     inbox_events = 10000
     inbox_bytes = 67108864
     attempt_timeout_seconds = 30
@@ -54,6 +55,9 @@ fn the_defaults() {
     ports = [443, 8443]
     static_names = {  }
     ca_file = ""
+    egress = []
+    refuse = []
+    nat64 = []
 
     [gateway]
     dummy = true
@@ -95,6 +99,9 @@ fn what_is_printed_can_be_read_again() {
         shutdown_seconds = 0
         log = { level = "debug", format = "json" }
         destinations.ca_file = "/etc/ca.pem"
+        destinations.egress = ["203.0.113.7 = mumbai 1", "2001:db8::7"]
+        destinations.refuse = ["198.51.100.0/24"]
+        destinations.nat64 = ["64:ff9b::/96"]
     "#;
     let sandbox = r#"
         [destinations]
@@ -229,6 +236,9 @@ fn values_are_refused_with_the_reason() {
             &[("HARKARA_DESTINATIONS__STATIC_NAMES", "shop.example")],
         ),
         error("[destinations]\nallow_http = 'yes'", &[]),
+        error("[destinations]\nnat64 = ['64:ff9b::/64']", &[]),
+        error("[destinations]\negress = ['203.0.113.7/32']", &[]),
+        error("", &[("HARKARA_DESTINATIONS__EGRESS", "0.0.0.0=all")]),
         error("[log]\nlevel = 'loud'", &[]),
         error(
             "",
@@ -248,6 +258,9 @@ fn values_are_refused_with_the_reason() {
     use destinations.allow_private = ["10.0.0.0/33"] from harkara.toml: it must be a list of networks, such as 10.1.0.0/16 or fd00::/8
     use destinations.static_names = "shop.example" from HARKARA_DESTINATIONS__STATIC_NAMES: it must be names with an address each, such as shop.example=10.1.0.7
     use destinations.allow_http = "yes" from harkara.toml: it must be true or false
+    use destinations.nat64 = ["64:ff9b::/64"] from harkara.toml: it must be a list of IPv6 prefixes of 96 bits, such as 64:ff9b::/96
+    use destinations.egress = ["203.0.113.7/32"] from harkara.toml: it must be a list of addresses of this machine, each with a label if you like, such as 203.0.113.7 or 203.0.113.7=mumbai-1
+    use destinations.egress = "0.0.0.0=all" from HARKARA_DESTINATIONS__EGRESS: it must be a list of addresses of this machine, each with a label if you like, such as 203.0.113.7 or 203.0.113.7=mumbai-1
     use log.level = "loud" from harkara.toml: it must be "error", "warn", "info", "debug" or "trace"
     use public_url = "https://***@pay.example.com" from HARKARA_PUBLIC_URL: it must be an http or https URL without user, password, query and fragment, such as https://pay.example.com
     "#);

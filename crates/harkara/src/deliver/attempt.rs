@@ -14,7 +14,7 @@ use http::HeaderValue;
 
 use super::dispatcher::{Ended, Input, Unsent};
 use super::sign::{self, Secret};
-use super::transport::{Answer, Request, Transport, basic_header};
+use super::transport::{Answer, Request, Sent, Transport, basic_header};
 use crate::clock::Clock;
 use crate::store::{AttemptRow, Claimed, CredentialsUsed, Evidence, Store};
 use crate::vault::{Context, Vault, VaultError};
@@ -40,7 +40,10 @@ impl Attempter {
             .unwrap_or(&endpoint.url)
             .clone();
         let (answer, credentials) = match self.request(&claimed, &endpoint, started_at) {
-            Ok(request) => self.send(request, &endpoint, started_at).await,
+            Ok(request) => match self.send(request, &endpoint, started_at).await {
+                Some(sent) => sent,
+                None => return Input::Crowded(Box::new(claimed)),
+            },
             Err(error) => {
                 tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open an endpoint's secrets");
                 (Answer::failed(Failure::Internal), CredentialsUsed::Current)
@@ -77,33 +80,43 @@ impl Attempter {
     }
 
     /// Sends a request; while credentials change over, a receiver that refuses the present ones is
-    /// asked once more with those before them. Both requests are one attempt and share its time.
+    /// asked once more with those before them. Both requests are one attempt and share its time. Where
+    /// the address is crowded, nothing is sent.
     async fn send(
         &self,
         request: Request,
         endpoint: &Endpoint,
         now: Timestamp,
-    ) -> (Answer, CredentialsUsed) {
+    ) -> Option<(Answer, CredentialsUsed)> {
         let Some(previous) = endpoint.live_previous_credentials(now) else {
-            return (self.transport.send(request).await, CredentialsUsed::Current);
+            return Some((self.call(request).await?, CredentialsUsed::Current));
         };
         let mut again = request.clone();
-        let first = self.transport.send(request).await;
+        let first = self.call(request).await?;
         let Some(time_left) = time_to_ask_again(again.timeout, &first) else {
-            return (first, CredentialsUsed::Current);
+            return Some((first, CredentialsUsed::Current));
         };
         match self.authorization(endpoint, &previous.username, &previous.password) {
             Ok(authorization) => {
                 again.authorization = authorization;
                 again.timeout = time_left;
-                let mut second = self.transport.send(again).await;
+                let Some(mut second) = self.call(again).await else {
+                    return Some((first, CredentialsUsed::Current));
+                };
                 second.timings.total_us += first.timings.total_us;
-                (second, CredentialsUsed::Previous)
+                Some((second, CredentialsUsed::Previous))
             }
             Err(error) => {
                 tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open a previous password");
-                (first, CredentialsUsed::Current)
+                Some((first, CredentialsUsed::Current))
             }
+        }
+    }
+
+    async fn call(&self, request: Request) -> Option<Answer> {
+        match self.transport.send(request).await {
+            Sent::Answer(answer) => Some(answer),
+            Sent::Crowded => None,
         }
     }
 
@@ -165,6 +178,7 @@ impl Attempter {
             authorization: self.authorization(endpoint, &endpoint.username, &endpoint.password)?,
             headers,
             body: claimed.body.clone(),
+            ca_pem: endpoint.ca_pem.clone(),
             timeout: Duration::from_secs(u64::from(endpoint.timeout_seconds)),
         })
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use harkara_core::delivery::{Failure, Outcome};
-use harkara_core::id::EndpointId;
+use harkara_core::id::{EndpointId, digest};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -26,11 +26,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use self::gauge::{Gauge, Gauged, GaugedBody};
-use self::pool::{Connection, Driver, Pool};
+use self::pool::{Connection, Driver, Origin, Pool};
 use self::wire::{count_interim_answers, kept_headers, message, retry_after, why_no_head};
-use super::connect::{ConnectLimits, Connector, Roots};
+use super::connect::{
+    ConnectLimits, Connector, Dialler, OwnAuthorities, Permit, Roots, Unconnected,
+};
 use super::guard::{Destination, Policy, admit};
 
+pub use self::pool::PoolBounds;
 pub use self::wire::basic_header;
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -46,7 +49,7 @@ pub trait Transport: Send + Sync {
 }
 
 /// An attempt under way.
-pub type Sending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Sent> + Send + 'a>>;
 
 /// All that one attempt needs to know.
 #[derive(Clone, Debug)]
@@ -59,8 +62,29 @@ pub struct Request {
     /// Everything beside the fixed ones, in this order.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// Authorities that this endpoint's receiver may have its certificate from, besides the platform's.
+    pub ca_pem: Option<String>,
     /// For the whole attempt.
     pub timeout: Duration,
+}
+
+impl Request {
+    fn own_authorities(&self) -> Option<OwnAuthorities<'_>> {
+        self.ca_pem.as_deref().map(|pem| OwnAuthorities {
+            endpoint_id: &self.endpoint_id,
+            pem,
+            digest: digest(&[pem]),
+        })
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    Answer(Answer),
+    /// Nothing was sent: too much is on its way to that address already. It says nothing about the
+    /// receiver, so it is no attempt.
+    Crowded,
 }
 
 /// How an attempt ended, and what came back.
@@ -110,8 +134,7 @@ pub struct Limits {
     pub body: Duration,
     /// Without a byte of the body coming in.
     pub body_idle: Duration,
-    /// How long an unused connection is kept.
-    pub idle: Duration,
+    pub pool: PoolBounds,
 }
 
 impl Default for Limits {
@@ -122,7 +145,7 @@ impl Default for Limits {
             head: Duration::from_secs(15),
             body: Duration::from_secs(5),
             body_idle: Duration::from_secs(2),
-            idle: Duration::from_secs(30),
+            pool: PoolBounds::default(),
         }
     }
 }
@@ -132,6 +155,9 @@ pub struct HttpTransport {
     connector: Connector,
     pool: Pool,
     limits: Limits,
+    /// Of every connection that was made, so that tests can say what was read from it.
+    #[cfg(test)]
+    gauges: std::sync::Mutex<Vec<Gauge>>,
 }
 
 /// The system's resolver settings cannot be used.
@@ -140,48 +166,70 @@ pub struct HttpTransport {
 pub struct ResolverError(#[from] hickory_resolver::net::NetError);
 
 impl HttpTransport {
-    /// A transport with the limits of production.
-    pub fn new(policy: Arc<Policy>, roots: &Roots) -> Result<Self, ResolverError> {
-        let limits = Limits::default();
-        let connector = Connector::new(policy, roots, limits.connect.clone())?;
+    /// A transport that looks names up as the system is set up to.
+    pub fn new(
+        policy: Arc<Policy>,
+        roots: &Roots,
+        dialler: Dialler,
+        limits: Limits,
+    ) -> Result<Self, ResolverError> {
+        let connector = Connector::new(policy, roots, dialler, limits.connect.clone())?;
         Ok(Self::with(connector, limits))
     }
 
-    /// A transport with limits and names of the caller's.
+    /// A transport with a connector of the caller's.
     pub fn with(connector: Connector, limits: Limits) -> Self {
         Self {
             connector,
-            pool: Pool::new(limits.idle),
+            pool: Pool::new(limits.pool.clone()),
             limits,
+            #[cfg(test)]
+            gauges: std::sync::Mutex::default(),
         }
     }
 
-    async fn attempt(&self, request: Request) -> Answer {
+    async fn attempt(&self, request: Request) -> Sent {
         let started_at = Instant::now();
         let deadline = started_at + request.timeout;
         let mut watch = Watch::default();
         let exchanged = timeout_at(deadline, self.exchange(&request, &mut watch))
             .await
-            .unwrap_or(Err(Failure::AttemptTimeout));
+            .unwrap_or(Err(Failure::AttemptTimeout.into()));
         let mut timings = watch.timings();
         let mut answer = match exchanged {
             Ok(exchange) => self.receive(&request.endpoint_id, exchange, deadline).await,
-            Err(failure) => Answer::failed(failure),
+            Err(Unconnected::Failed(failure)) => Answer::failed(failure),
+            Err(Unconnected::Crowded) => return Sent::Crowded,
         };
         timings.total_us = micros(started_at.elapsed());
         answer.timings = timings;
-        answer
+        Sent::Answer(answer)
     }
 
     /// Sends the request and waits for the head of its answer.
-    async fn exchange(&self, request: &Request, watch: &mut Watch) -> Result<Exchange, Failure> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        watch: &mut Watch,
+    ) -> Result<Exchange, Unconnected> {
         let destination = admit(&request.url, self.connector.policy())
             .map_err(|_| Failure::BlockedDestination)?;
-        let origin = (destination.scheme, destination.authority.clone());
+        let own = request.own_authorities();
+        let origin = Origin {
+            scheme: destination.scheme,
+            authority: destination.authority.clone(),
+            authorities: own.map(|own| own.digest),
+        };
         while let Some(mut connection) =
             self.pool
                 .take(&request.endpoint_id, &origin, self.connector.policy())
         {
+            let Some(permit) = self.connector.permit(connection.peer) else {
+                // The name may have another address, with room.
+                self.pool
+                    .put(&request.endpoint_id, origin.clone(), connection);
+                break;
+            };
             watch.gauge = Some(connection.gauge.clone());
             match self.ask(&mut connection, request, &destination).await {
                 // Its receiver had closed it meanwhile. Nothing was sent, so this is no attempt.
@@ -190,24 +238,26 @@ impl HttpTransport {
                 // they think is idle. That says nothing about the receiver, and sending once more is
                 // what at-least-once allows: on a new connection, so that it is once.
                 Err(NoHead::Failed(Failure::ConnectionClosed | Failure::WriteFailed)) => break,
-                Err(NoHead::Failed(failure)) => return Err(failure),
+                Err(NoHead::Failed(failure)) => return Err(failure.into()),
                 Ok(response) => {
                     return Ok(Exchange {
                         connection,
                         origin,
                         response,
+                        permit,
                     });
                 }
             }
         }
-        let mut connection = self.connect(&destination, watch).await?;
+        let (mut connection, permit) = self.connect(&destination, own, watch).await?;
         match self.ask(&mut connection, request, &destination).await {
-            Err(NoHead::Unsent) => Err(Failure::ConnectionClosed),
-            Err(NoHead::Failed(failure)) => Err(failure),
+            Err(NoHead::Unsent) => Err(Failure::ConnectionClosed.into()),
+            Err(NoHead::Failed(failure)) => Err(failure.into()),
             Ok(response) => Ok(Exchange {
                 connection,
                 origin,
                 response,
+                permit,
             }),
         }
     }
@@ -215,20 +265,23 @@ impl HttpTransport {
     async fn connect(
         &self,
         destination: &Destination,
+        own: Option<OwnAuthorities<'_>>,
         watch: &mut Watch,
-    ) -> Result<Connection, Failure> {
+    ) -> Result<(Connection, Permit), Unconnected> {
         watch.gauge = None;
         let timings = &mut watch.timings;
         let judged = timed(&mut timings.dns_us, self.connector.resolve(destination)).await?;
-        let stream = timed(&mut timings.connect_us, self.connector.dial(&judged)).await?;
+        let (stream, permit) = timed(&mut timings.connect_us, self.connector.dial(&judged)).await?;
         let peer = stream.peer_addr().map_err(|_| Failure::ConnectFailed)?.ip();
         let stream = timed(
             &mut timings.tls_us,
-            self.connector.secure(stream, destination),
+            self.connector.secure(stream, destination, own),
         )
         .await?;
 
         let gauge = Gauge::new();
+        #[cfg(test)]
+        self.gauges.lock().unwrap().push(gauge.clone());
         watch.gauge = Some(gauge.clone());
         let io = TokioIo::new(Gauged {
             stream,
@@ -246,12 +299,14 @@ impl HttpTransport {
             .map_err(|_| Failure::Internal)?;
         // How the connection ends is told to whoever waits for an answer on it.
         let driver = Driver(tokio::spawn(async move { drop(driven.await) }));
-        Ok(Connection {
+        let connection = Connection {
             sender,
             gauge,
             peer,
+            opened_at: Instant::now(),
             _driver: driver,
-        })
+        };
+        Ok((connection, permit))
     }
 
     /// Sends the request and waits for the final head, within the limits of writing and answering.
@@ -268,8 +323,8 @@ impl HttpTransport {
         count_interim_answers(&mut message, Arc::clone(&too_many));
         let answered = tokio::select! {
             biased;
-            answered = connection.sender.try_send_request(message) => answered,
             () = too_many.notified() => return Err(NoHead::Failed(Failure::BadResponse)),
+            answered = connection.sender.try_send_request(message) => answered,
             failure = gauge.stalled(self.limits.write, self.limits.head) => {
                 return Err(NoHead::Failed(failure));
             }
@@ -297,6 +352,7 @@ impl HttpTransport {
             connection,
             origin,
             response,
+            permit,
         } = exchange;
         let (head, body) = response.into_parts();
         let deadline = deadline.min(Instant::now() + self.limits.body);
@@ -305,6 +361,7 @@ impl HttpTransport {
             BodyEnd::Complete => self.pool.put(endpoint_id, origin, connection),
             BodyEnd::CutOff => drop(connection),
         }
+        drop(permit);
         Answer {
             outcome: Outcome::Answered {
                 status: head.status.as_u16(),
@@ -356,8 +413,9 @@ impl fmt::Debug for HttpTransport {
 /// A request whose answer has begun.
 struct Exchange {
     connection: Connection,
-    origin: pool::Origin,
+    origin: Origin,
     response: Response<Incoming>,
+    permit: Permit,
 }
 
 /// Why a connection brought no head.

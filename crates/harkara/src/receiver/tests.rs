@@ -5,9 +5,11 @@ use harkara_core::id::EndpointId;
 use harkara_webhook::BasicCredentials;
 
 use super::*;
-use crate::deliver::connect::Roots;
+use crate::deliver::connect::{Dialler, Roots};
 use crate::deliver::guard::Policy;
-use crate::deliver::transport::{Answer, HttpTransport, Request, Transport as _, basic_header};
+use crate::deliver::transport::{
+    Answer, HttpTransport, Limits, Request, Sent, Transport as _, basic_header,
+};
 
 const NAME: &str = "shop.merchant.example";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,16 +32,26 @@ async fn call(merchant: &MerchantServer, password: &str, body: &str) -> Answer {
         ..Policy::production()
     };
     let roots = Roots::load(Some(merchant.ca_pem().as_bytes())).unwrap();
-    let transport = HttpTransport::new(Arc::new(policy), &roots).unwrap();
+    let transport = HttpTransport::new(
+        Arc::new(policy),
+        &roots,
+        Dialler::default(),
+        Limits::default(),
+    )
+    .unwrap();
     let request = Request {
         endpoint_id: EndpointId::new("ep_1"),
         url: merchant.url("/webhooks"),
         authorization: basic_header("shop", password),
         headers: vec![("harkara-attempt".to_owned(), "3".to_owned())],
         body: body.to_owned().into(),
+        ca_pem: None,
         timeout: PATIENCE,
     };
-    transport.send(request).await
+    match transport.send(request).await {
+        Sent::Answer(answer) => answer,
+        Sent::Crowded => panic!("nobody else calls"),
+    }
 }
 
 fn event(id: &str) -> String {

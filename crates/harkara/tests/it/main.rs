@@ -13,6 +13,7 @@ mod app;
 mod crash;
 mod deliver;
 mod demo;
+mod egress;
 mod events;
 mod explain;
 mod foreign;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::api::Api;
-use crate::deliver::guard;
+use crate::deliver::{authorities, guard};
 use crate::error::ApiError;
 use crate::vault::Context;
 
@@ -45,10 +45,15 @@ pub(in crate::api) struct Settings {
     /// `null` takes the rate away.
     #[serde(deserialize_with = "named")]
     rate_per_second: Option<Option<u64>>,
+    /// `null` takes them away.
+    #[serde(deserialize_with = "named")]
+    ca_pem: Option<Option<String>>,
 }
 
 /// Tells a key that is null from one that is not there.
-fn named<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    value: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(value).map(Some)
 }
 
@@ -77,6 +82,7 @@ pub(super) fn blank(
         timeout_seconds: check_timeout(attempt_timeout.as_secs())
             .expect("the configuration takes the same numbers"),
         rate_per_second: None,
+        ca_pem: None,
         state: EndpointState::Active,
         created_at: now,
     }
@@ -120,6 +126,11 @@ pub(super) fn apply(
     if let Some(rate) = settings.rate_per_second {
         let rate = rate.map(check_rate).transpose();
         endpoint.rate_per_second = rate.map_err(refused("rate_per_second"))?;
+    }
+    if let Some(pem) = settings.ca_pem {
+        let read = pem.as_deref().map(authorities::read).transpose();
+        read.map_err(|why| ApiError::field("ca_pem", why.to_string()))?;
+        endpoint.ca_pem = pem;
     }
     for (name, switch) in settings.events.unwrap_or_default() {
         match switch {

@@ -43,6 +43,7 @@ pub(super) fn show(endpoint: &Endpoint, health: Option<&Health>, now: Timestamp)
         "order": endpoint.order,
         "timeout_seconds": endpoint.timeout_seconds,
         "rate_per_second": endpoint.rate_per_second,
+        "ca_pem": endpoint.ca_pem,
         "health": show_health(health.unwrap_or(&Health::default())),
         "created_at": endpoint.created_at.iso(),
     });

@@ -131,7 +131,7 @@ async fn what_an_endpoint_may_not_be() {
     400 "invalid_request": "ladder: expected day, three-days, month, or a list of seconds"
     400 "invalid_request": "success: unknown variant `any`, expected `only_200` or `any_2xx`"
     400 "invalid_request": "timeout_seconds: the timeout must be 1 to 60 seconds, and is 61"
-    400 "invalid_request": "secret: is unknown here; expected one of url, username, password, signing, overlap_seconds, webhook_version, events, headers, ladder, success, order, timeout_seconds, rate_per_second"
+    400 "invalid_request": "secret: is unknown here; expected one of url, username, password, signing, overlap_seconds, webhook_version, events, headers, ladder, success, order, timeout_seconds, rate_per_second, ca_pem"
     400 "invalid_request": "signing: invalid type: string \"yes\", expected a boolean"
     400 "invalid_request": "overlap_seconds: is for credentials that are replaced; a new endpoint has none"
     "#);
@@ -362,4 +362,28 @@ async fn what_cannot_be_said_about_replaced_credentials() {
         (&after["order"], &after["previous_credentials"]),
         (&json!("hold"), &Value::Null)
     );
+}
+
+#[tokio::test]
+async fn an_endpoint_may_have_authorities_of_its_own() {
+    let world = World::new().await;
+    let body = NEW.replace('}', r#","ca_pem":"hello"}"#);
+    let refused = world.merchant("POST /endpoints", &body).await.refusal();
+    assert!(
+        refused.contains("ca_pem: the PEM holds no certificate"),
+        "{refused}"
+    );
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    let body = NEW.replace('}', &format!(r#","ca_pem":{}}}"#, json!(pem)));
+    let created = world.merchant("POST /endpoints", &body).await.json();
+    assert_eq!(created["ca_pem"], pem);
+    let path = format!("/endpoints/{}", created["endpoint_id"].as_str().unwrap());
+    let patch = format!("PATCH {path}");
+    let kept = world.merchant(&patch, r#"{"order":"none"}"#).await.json();
+    assert_eq!(kept["ca_pem"], pem);
+    let without = world.merchant(&patch, r#"{"ca_pem":null}"#).await.json();
+    assert_eq!(without["ca_pem"], json!(null));
 }

@@ -1,92 +1,38 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::deliver::guard::admit;
+use crate::deliver::tests::{NameServer, Zone, ips};
 
-/// A name server that knows these addresses, whatever it is asked for.
-#[derive(Clone)]
-enum Zone {
-    Addresses(Vec<IpAddr>),
-    NoSuchName,
-    Silent,
-}
-
-/// Answers one question: the same header and question again, then the addresses of its type.
-fn reply(question: &[u8], zone: &Zone) -> Option<Vec<u8>> {
-    let name_end = 12 + question[12..].iter().position(|&b| b == 0)? + 1;
-    let asked_type = question[name_end + 1];
-    let addresses = match zone {
-        Zone::Addresses(addresses) => addresses.as_slice(),
-        Zone::NoSuchName => &[],
-        Zone::Silent => return None,
-    };
-    let records: Vec<_> = addresses
-        .iter()
-        .filter(|ip| asked_type == if ip.is_ipv4() { 1 } else { 28 })
-        .map(|ip| match ip {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        })
-        .collect();
-    let code = if matches!(zone, Zone::NoSuchName) {
-        3
-    } else {
-        0
-    };
-    let count = u8::try_from(records.len()).unwrap();
-    let mut reply = question[..2].to_vec();
-    reply.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
-    reply.extend_from_slice(&question[12..name_end + 4]);
-    for record in records {
-        let length = u8::try_from(record.len()).unwrap();
-        reply.extend_from_slice(&[0xc0, 12, 0, asked_type, 0, 1, 0, 0, 0, 60, 0, length]);
-        reply.extend_from_slice(&record);
-    }
-    Some(reply)
-}
-
-async fn connector(zone: Zone) -> Connector {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut connection = ConnectionConfig::udp();
-    connection.port = socket.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let mut buffer = [0; 512];
-        while let Ok((length, asker)) = socket.recv_from(&mut buffer).await {
-            if let Some(reply) = reply(&buffer[..length], &zone) {
-                socket.send_to(&reply, asker).await.unwrap();
-            }
-        }
-    });
-    let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
-    let mut builder = Resolver::builder_with_config(
-        ResolverConfig::from_name_servers(vec![server]),
-        TokioRuntimeProvider::default(),
-    );
-    restrict(builder.options_mut());
+/// A connector that may call 127.0.0.1 and asks this name server, each time anew.
+fn connector(names: &NameServer) -> Connector {
     let policy = Policy {
         allow_private: vec!["127.0.0.1/32".parse().unwrap()],
         ..Policy::production()
     };
     let limits = ConnectLimits {
         resolve: Duration::from_millis(200),
+        permits_per_address: 2,
         ..ConnectLimits::default()
     };
     let roots = Roots::load(None).unwrap();
-    Connector::with_resolver(Arc::new(policy), &roots, limits, builder.build().unwrap())
+    let resolver = names.resolver(|options| options.cache_size = 0);
+    Connector::with_resolver(
+        Arc::new(policy),
+        &roots,
+        Dialler::default(),
+        limits,
+        resolver,
+    )
 }
 
 async fn resolve(zone: Zone) -> Result<Vec<SocketAddr>, Failure> {
-    let connector = connector(zone).await;
+    let names = NameServer::start(zone).await;
+    let connector = connector(&names);
     let destination = admit("https://shop.example.com:8443/", connector.policy()).unwrap();
     connector.resolve(&destination).await.map(|judged| judged.0)
-}
-
-fn ips(texts: &[&str]) -> Zone {
-    Zone::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
 }
 
 #[tokio::test]
@@ -125,6 +71,40 @@ async fn a_name_without_addresses() {
 }
 
 #[tokio::test]
+async fn of_many_addresses_all_are_judged_and_sixteen_are_dialled() {
+    let addresses = |last: IpAddr| {
+        let public = (1..=19).map(|n| IpAddr::V4(Ipv4Addr::new(8, 8, 8, n)));
+        Zone::Addresses(public.chain([last]).collect())
+    };
+    let found = resolve(addresses(Ipv4Addr::new(9, 9, 9, 9).into())).await;
+    assert_eq!(found.unwrap().len(), 16);
+    let found = resolve(addresses(Ipv4Addr::new(10, 0, 0, 1).into())).await;
+    assert_eq!(found, Err(Failure::BlockedDestination));
+}
+
+#[tokio::test]
+async fn a_name_may_stand_for_another_but_not_for_ever() {
+    let aliases = |count| Zone::Aliases(count, vec![Ipv4Addr::new(8, 8, 8, 8).into()]);
+    assert_eq!(resolve(aliases(1)).await.unwrap().len(), 1);
+    assert_eq!(resolve(aliases(8)).await.unwrap().len(), 1);
+    assert_eq!(resolve(aliases(9)).await, Err(Failure::DnsFailed));
+    let private = Zone::Aliases(1, vec![Ipv4Addr::new(10, 0, 0, 1).into()]);
+    assert_eq!(resolve(private).await, Err(Failure::BlockedDestination));
+
+    let names = NameServer::start(Zone::Endless).await;
+    let connector = connector(&names);
+    let destination = admit("https://shop.example.com/", connector.policy()).unwrap();
+    let found = connector.resolve(&destination).await.map(|judged| judged.0);
+    assert_eq!(found, Err(Failure::DnsFailed));
+    // Of each of the two types.
+    assert!(
+        names.questions() <= 2 * MAX_ALIASES,
+        "{}",
+        names.questions()
+    );
+}
+
+#[tokio::test]
 async fn the_next_address_is_dialled_when_one_refuses() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let open = listener.local_addr().unwrap();
@@ -133,14 +113,61 @@ async fn the_next_address_is_dialled_when_one_refuses() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let connector = connector(Zone::NoSuchName).await;
+    let connector = connector(&NameServer::start(Zone::NoSuchName).await);
 
-    let stream = connector.dial(&Judged(vec![unused, open])).await.unwrap();
+    let (stream, _) = connector.dial(&Judged(vec![unused, open])).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), open);
     assert!(stream.nodelay().unwrap());
 
     let refused = connector.dial(&Judged(vec![unused])).await.unwrap_err();
-    assert_eq!(refused, Failure::ConnectRefused);
+    assert_eq!(refused, Unconnected::Failed(Failure::ConnectRefused));
+}
+
+#[tokio::test]
+async fn an_address_without_a_permit_is_passed_over() {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let [first, second] = [1, 2].map(|n| SocketAddr::from((Ipv4Addr::new(127, 0, 0, n), port)));
+    let connector = connector(&NameServer::start(Zone::NoSuchName).await);
+    let judged = Judged(vec![first, second]);
+    let mut open = Vec::new();
+    for expected in [first, first, second, second] {
+        let (stream, permit) = connector.dial(&judged).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), expected);
+        open.push(permit);
+    }
+    let crowded = connector.dial(&judged).await.unwrap_err();
+    assert_eq!(crowded, Unconnected::Crowded);
+    assert_eq!(connector.dialled().len(), 4);
+    open.remove(0);
+    assert!(connector.dial(&judged).await.is_ok());
+}
+
+/// Between the look-up and the connection a name may move; the connection does not ask again.
+#[tokio::test]
+async fn what_was_judged_is_what_is_dialled() {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let names = NameServer::start(ips(&["127.0.0.1"])).await;
+    let mut connector = connector(&names);
+    let mut policy = Policy::clone(&connector.policy);
+    policy.ports = vec![port];
+    connector.policy = Arc::new(policy);
+    let url = format!("https://shop.example.com:{port}/");
+    let destination = admit(&url, connector.policy()).unwrap();
+    let judged = connector.resolve(&destination).await.unwrap();
+    let questions = names.questions();
+
+    names.set(ips(&["127.0.0.2"]));
+    let (stream, _) = connector.dial(&judged).await.unwrap();
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    assert_eq!(stream.peer_addr().unwrap(), here);
+    assert_eq!(connector.dialled(), [here]);
+    assert_eq!(names.questions(), questions);
+
+    let moved = connector.resolve(&destination).await.unwrap_err();
+    assert_eq!(moved, Failure::BlockedDestination);
+    assert_eq!(connector.dialled(), [here]);
 }
 
 #[tokio::test]

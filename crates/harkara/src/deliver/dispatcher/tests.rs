@@ -182,6 +182,7 @@ fn endpoint((merchant_id, endpoint_id): &Key) -> Endpoint {
         order: OrderMode::Hold,
         timeout_seconds: 30,
         rate_per_second: None,
+        ca_pem: None,
         state: EndpointState::Active,
         created_at: Timestamp::default(),
     }

@@ -16,6 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
+/// More than the longest answer that is taken: the final head, those before it, a body, and what was
+/// read along with them.
+pub(super) const MAX_READ_BYTES: usize = 128 * 1024;
+
 /// The readings of one connection, shared by its stream, its request's body and the transport.
 #[derive(Clone)]
 pub(super) struct Gauge(Arc<Mutex<Readings>>);
@@ -23,9 +27,11 @@ pub(super) struct Gauge(Arc<Mutex<Readings>>);
 struct Readings {
     started_at: Instant,
     moved_at: Instant,
+    written: bool,
     body_taken: bool,
     sent_at: Option<Instant>,
     first_byte_at: Option<Instant>,
+    read_bytes: usize,
 }
 
 impl Readings {
@@ -34,9 +40,11 @@ impl Readings {
         Self {
             started_at: now,
             moved_at: now,
+            written: false,
             body_taken: false,
             sent_at: None,
             first_byte_at: None,
+            read_bytes: 0,
         }
     }
 }
@@ -105,7 +113,9 @@ impl Gauge {
     }
 
     fn moved(&self) {
-        self.readings().moved_at = Instant::now();
+        let mut readings = self.readings();
+        readings.moved_at = Instant::now();
+        readings.written = true;
     }
 
     /// Everything that was written so far has left. It is the whole request if its body was taken.
@@ -116,11 +126,24 @@ impl Gauge {
         }
     }
 
-    fn received(&self) {
+    /// Takes note of bytes that came. What comes before a byte of the request went out answers
+    /// something else; and more than any answer has is not read.
+    fn received(&self, bytes: usize) -> io::Result<()> {
         let mut readings = self.readings();
-        if readings.first_byte_at.is_none() {
+        if bytes > 0 && readings.first_byte_at.is_none() {
             readings.first_byte_at = Some(Instant::now());
         }
+        readings.read_bytes += bytes;
+        let is_early = bytes > 0 && !readings.written;
+        if is_early || readings.read_bytes > MAX_READ_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn read_bytes(&self) -> usize {
+        self.readings().read_bytes
     }
 }
 
@@ -166,10 +189,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gauged<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.gauge.received();
-        }
-        Poll::Ready(Ok(()))
+        let bytes = buffer.filled().len() - before;
+        Poll::Ready(self.gauge.received(bytes))
     }
 }
 
@@ -206,5 +227,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gauged<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn read(gauged: &mut Gauged<tokio::io::DuplexStream>) -> io::Result<u8> {
+        gauged.read_u8().await
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_request_is_none() {
+        let (stream, mut receiver) = tokio::io::duplex(64);
+        let gauge = Gauge::new();
+        let mut gauged = Gauged {
+            stream,
+            gauge: gauge.clone(),
+        };
+        gauged.write_all(b"1").await.unwrap();
+        receiver.write_all(b"ab").await.unwrap();
+        assert_eq!(read(&mut gauged).await.unwrap(), b'a');
+        gauge.restart();
+        let early = read(&mut gauged).await.unwrap_err();
+        assert_eq!(early.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -1,12 +1,13 @@
 //! Idle connections, kept for the next request of the same endpoint to the same origin.
 //!
 //! Never shared between endpoints: what one merchant's receiver left in a connection must not meet
-//! another's credentials. There is no background task: whoever puts a connection back throws the
-//! stale ones out, so without traffic a few sockets stay until their receivers close them.
+//! another's credentials. None is used for longer than the limit after it was opened, so that a name
+//! that moves is followed. There is no background task: whoever puts a connection back throws the
+//! oldest out, so without traffic a few sockets stay until their receivers close them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use harkara_core::id::EndpointId;
@@ -17,16 +18,12 @@ use tokio::time::Instant;
 use super::gauge::{Gauge, GaugedBody};
 use crate::deliver::guard::{Policy, Scheme, judge_address};
 
-const MAX_IDLE_PER_ENDPOINT: usize = 8;
-const MAX_IDLE: usize = 1_000;
-/// Looking at every idle connection is work, so it is not done for each request.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
 /// An open connection that takes one request at a time. Dropping it closes the socket.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<GaugedBody>,
     pub(super) gauge: Gauge,
     pub(super) peer: IpAddr,
+    pub(super) opened_at: Instant,
     pub(super) _driver: Driver,
 }
 
@@ -39,58 +36,83 @@ impl Drop for Driver {
     }
 }
 
-/// Scheme and authority: where a connection leads.
-pub(super) type Origin = (Scheme, String);
+/// Where a connection leads, and whom it was trusted to lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) scheme: Scheme,
+    pub(super) authority: String,
+    /// Of the endpoint's own authorities.
+    pub(super) authorities: Option<[u8; 32]>,
+}
+
+/// How many connections are kept unused, and how old they may be.
+#[derive(Clone, Debug)]
+pub struct PoolBounds {
+    /// As many as there can be permits for one endpoint.
+    pub per_endpoint: usize,
+    pub in_all: usize,
+    /// From its opening.
+    pub age: Duration,
+}
+
+impl Default for PoolBounds {
+    fn default() -> Self {
+        Self {
+            per_endpoint: 64,
+            in_all: 1_000,
+            age: Duration::from_secs(30),
+        }
+    }
+}
+
+/// When a connection was opened; the number tells those of one instant apart.
+type Age = (Instant, u64);
 
 struct Idle {
     origin: Origin,
     connection: Connection,
-    since: Instant,
 }
 
-impl Idle {
-    /// Whether its receiver kept it open and sent nothing unasked meanwhile.
-    fn is_usable(&self, now: Instant, longest: Duration) -> bool {
-        now - self.since < longest && self.connection.sender.is_ready()
-    }
-}
-
+#[derive(Default)]
 struct Shelves {
-    by_endpoint: HashMap<EndpointId, Vec<Idle>>,
-    swept_at: Instant,
+    by_endpoint: HashMap<EndpointId, BTreeMap<Age, Idle>>,
+    /// Whose each connection is; the oldest comes first.
+    by_age: BTreeMap<Age, EndpointId>,
+    puts: u64,
 }
 
 pub(super) struct Pool {
     shelves: Mutex<Shelves>,
-    longest: Duration,
+    bounds: PoolBounds,
 }
 
 impl Pool {
-    pub(super) fn new(longest: Duration) -> Self {
-        let shelves = Shelves {
-            by_endpoint: HashMap::new(),
-            swept_at: Instant::now(),
-        };
+    pub(super) fn new(bounds: PoolBounds) -> Self {
         Self {
-            shelves: Mutex::new(shelves),
-            longest,
+            shelves: Mutex::default(),
+            bounds,
         }
     }
 
-    /// The connection that was used last, if its peer may still be called.
+    /// The youngest connection that its receiver kept open and sent nothing unasked into, if its peer
+    /// may still be called.
     pub(super) fn take(
         &self,
         endpoint_id: &EndpointId,
         origin: &Origin,
         policy: &Policy,
     ) -> Option<Connection> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let shelf = shelves.by_endpoint.get_mut(endpoint_id)?;
-        let now = Instant::now();
-        shelf.retain(|idle| idle.is_usable(now, self.longest));
-        let place = shelf.iter().rposition(|idle| idle.origin == *origin)?;
-        let connection = shelf.remove(place).connection;
-        judge_address(connection.peer, policy).then_some(connection)
+        let mut shelves = self.shelves();
+        loop {
+            let age = shelves.youngest(endpoint_id, origin)?;
+            let Idle { connection, .. } = shelves.remove(endpoint_id, age)?;
+            if connection.sender.is_ready()
+                && connection.opened_at.elapsed() < self.bounds.age
+                && judge_address(connection.peer, policy)
+            {
+                return Some(connection);
+            }
+        }
     }
 
     /// Keeps a connection whose answer was read to its end, unless its receiver is done with it.
@@ -98,26 +120,44 @@ impl Pool {
         if !connection.sender.is_ready() {
             return;
         }
-        let now = Instant::now();
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        if now - shelves.swept_at >= SWEEP_EVERY {
-            shelves.swept_at = now;
-            shelves.by_endpoint.retain(|_, shelf| {
-                shelf.retain(|idle| idle.is_usable(now, self.longest));
-                !shelf.is_empty()
-            });
-        }
-        if shelves.by_endpoint.values().map(Vec::len).sum::<usize>() >= MAX_IDLE {
-            return;
-        }
+        let mut shelves = self.shelves();
+        shelves.puts += 1;
+        let age = (connection.opened_at, shelves.puts);
+        shelves.by_age.insert(age, endpoint_id.clone());
         let shelf = shelves.by_endpoint.entry(endpoint_id.clone()).or_default();
-        if shelf.len() >= MAX_IDLE_PER_ENDPOINT {
-            shelf.remove(0);
+        shelf.insert(age, Idle { origin, connection });
+        if shelf.len() > self.bounds.per_endpoint
+            && let Some((&oldest, _)) = shelf.first_key_value()
+        {
+            shelves.remove(endpoint_id, oldest);
         }
-        shelf.push(Idle {
-            origin,
-            connection,
-            since: now,
-        });
+        while let Some((&oldest, owner)) = shelves.by_age.first_key_value()
+            && (shelves.by_age.len() > self.bounds.in_all || oldest.0.elapsed() >= self.bounds.age)
+        {
+            let owner = owner.clone();
+            shelves.remove(&owner, oldest);
+        }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelves {
+    fn youngest(&self, endpoint_id: &EndpointId, origin: &Origin) -> Option<Age> {
+        let mut shelf = self.by_endpoint.get(endpoint_id)?.iter().rev();
+        let (age, _) = shelf.find(|(_, idle)| idle.origin == *origin)?;
+        Some(*age)
+    }
+
+    fn remove(&mut self, endpoint_id: &EndpointId, age: Age) -> Option<Idle> {
+        self.by_age.remove(&age);
+        let shelf = self.by_endpoint.get_mut(endpoint_id)?;
+        let idle = shelf.remove(&age);
+        if shelf.is_empty() {
+            self.by_endpoint.remove(endpoint_id);
+        }
+        idle
     }
 }

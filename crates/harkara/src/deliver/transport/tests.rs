@@ -1,11 +1,16 @@
+mod poison;
+mod walls;
+mod zoo;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
+use std::task::Poll;
 
-use hickory_resolver::Resolver;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{Resolver, TokioResolver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -56,6 +61,14 @@ impl Receiver {
 
     async fn start(script: &[Act], tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::serve(listener, script, tls)
+    }
+
+    fn listening(listener: TcpListener, script: &[Act]) -> Self {
+        Self::serve(listener, script, None)
+    }
+
+    fn serve(listener: TcpListener, script: &[Act], tls: Option<TlsAcceptor>) -> Self {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Seen::default());
         let script = Arc::new(Mutex::new(script.iter().copied().collect::<VecDeque<_>>()));
@@ -174,17 +187,17 @@ fn server_config(certificate: CertificateDer<'static>, key: &KeyPair) -> ServerC
 /// Limits short enough to wait for.
 fn limits() -> Limits {
     Limits {
-        write: Duration::from_millis(300),
-        head: Duration::from_millis(300),
+        write: Duration::from_secs(1),
+        head: Duration::from_secs(1),
         body: Duration::from_millis(300),
         body_idle: Duration::from_millis(150),
         ..Limits::default()
     }
 }
 
-/// A transport that may call 127.0.0.1, and knows two names without asking anybody.
-fn transport() -> HttpTransport {
-    let policy = Policy {
+/// A sandbox in which 127.0.0.1 may be called, and two names are known without asking anybody.
+fn policy() -> Policy {
+    Policy {
         allow_http: true,
         allow_private: vec!["127.0.0.1/32".parse().unwrap()],
         static_names: BTreeMap::from([
@@ -195,14 +208,25 @@ fn transport() -> HttpTransport {
             ),
         ]),
         ..Policy::production()
-    };
+    }
+}
+
+fn transport() -> HttpTransport {
+    transport_with(limits())
+}
+
+fn transport_with(limits: Limits) -> HttpTransport {
     let resolver =
         Resolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
             .build()
             .unwrap();
-    let connector =
-        Connector::with_resolver(Arc::new(policy), &ROOTS, ConnectLimits::default(), resolver);
-    HttpTransport::with(connector, limits())
+    transport_over(Arc::new(policy()), limits, resolver)
+}
+
+fn transport_over(policy: Arc<Policy>, limits: Limits, resolver: TokioResolver) -> HttpTransport {
+    let connect = limits.connect.clone();
+    let connector = Connector::with_resolver(policy, &ROOTS, Dialler::default(), connect, resolver);
+    HttpTransport::with(connector, limits)
 }
 
 fn request(url: impl Into<String>) -> Request {
@@ -215,15 +239,23 @@ fn request(url: impl Into<String>) -> Request {
             ("X-Shop".to_owned(), "blue".to_owned()),
         ],
         body: Bytes::from_static(b"{\"id\":1}"),
+        ca_pem: None,
         timeout: Duration::from_secs(10),
+    }
+}
+
+/// Sends, where nobody else does.
+async fn send(transport: &HttpTransport, request: Request) -> Answer {
+    match transport.send(request).await {
+        Sent::Answer(answer) => answer,
+        Sent::Crowded => panic!("there were permits"),
     }
 }
 
 /// Plays one act to one request and gives the outcome's code.
 async fn code(act: Act) -> String {
     let receiver = Receiver::plain(&[act]).await;
-    transport()
-        .send(request(receiver.url()))
+    send(&transport(), request(receiver.url()))
         .await
         .outcome
         .code()
@@ -247,7 +279,7 @@ fn credentials_are_encoded_as_receivers_compare_them_and_never_print() {
 #[tokio::test]
 async fn the_request_on_the_wire() {
     let receiver = Receiver::plain(&[Say(OK)]).await;
-    let answer = transport().send(request(receiver.url())).await;
+    let answer = send(&transport(), request(receiver.url())).await;
     assert_eq!(answer.outcome.code(), "HTTP_200");
     let wire = receiver
         .requests()
@@ -276,7 +308,7 @@ async fn an_answer_in_all_its_parts() {
         "HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nX-Odd: \u{e9}\r\nContent-Length: 4\r\n\r\nbusy",
     )])
     .await;
-    let answer = transport().send(request(receiver.url())).await;
+    let answer = send(&transport(), request(receiver.url())).await;
     let retry_after = Some(Duration::from_secs(120));
     assert_eq!(
         answer.outcome,
@@ -307,7 +339,7 @@ async fn a_date_in_retry_after_is_read_by_the_receivers_clock() {
     async fn wait(headers: &'static str) -> Option<u64> {
         let text = format!("HTTP/1.1 429 Slow\r\n{headers}Content-Length: 0\r\n\r\n");
         let receiver = Receiver::plain(&[Say(text.leak())]).await;
-        match transport().send(request(receiver.url())).await.outcome {
+        match send(&transport(), request(receiver.url())).await.outcome {
             Outcome::Answered { retry_after, .. } => retry_after.map(|wait| wait.as_secs()),
             Outcome::Failed(failure) => panic!("{failure}"),
         }
@@ -383,10 +415,13 @@ async fn a_long_body_is_cut_and_its_connection_closed() {
     );
     let receiver = Receiver::plain(&[Say(long.leak()), Say(OK)]).await;
     let transport = transport();
-    let answer = transport.send(request(receiver.url())).await;
+    let answer = send(&transport, request(receiver.url())).await;
     assert_eq!(answer.body.len(), MAX_KEPT_BODY_BYTES);
     assert_eq!(
-        transport.send(request(receiver.url())).await.outcome.code(),
+        send(&transport, request(receiver.url()))
+            .await
+            .outcome
+            .code(),
         "HTTP_200"
     );
     assert_eq!(receiver.connections(), 2);
@@ -448,6 +483,7 @@ async fn heads_have_bounds() {
         )
     };
     assert_eq!(code(Say(interim(4).leak())).await, "HTTP_200");
+    assert_eq!(code(Say(interim(5).leak())).await, "BAD_RESPONSE");
     assert_eq!(
         code(Drip("", "HTTP/1.1 100 Continue\r\n\r\n")).await,
         "BAD_RESPONSE"
@@ -461,7 +497,7 @@ async fn the_whole_attempt_has_a_deadline() {
         timeout: Duration::from_millis(100),
         ..request(receiver.url())
     };
-    let answer = transport().send(hasty).await;
+    let answer = send(&transport(), hasty).await;
     assert_eq!(answer.outcome.code(), "ATTEMPT_TIMEOUT");
     assert!(answer.timings.write_us.is_some());
     assert_eq!(answer.timings.first_byte_us, None);
@@ -480,7 +516,7 @@ async fn a_receiver_that_does_not_read() {
         body: Bytes::from(vec![b'a'; 32 << 20]),
         ..request(url)
     };
-    let answer = transport().send(large).await;
+    let answer = send(&transport(), large).await;
     assert_eq!(answer.outcome.code(), "WRITE_TIMEOUT");
     drop(listener);
 }
@@ -493,7 +529,7 @@ async fn nobody_listens() {
         listener.local_addr().unwrap().port()
     );
     drop(listener);
-    let answer = transport().send(request(url)).await;
+    let answer = send(&transport(), request(url)).await;
     assert_eq!(answer.outcome.code(), "CONNECT_REFUSED");
     assert_eq!(answer.timings.write_us, None);
 }
@@ -509,7 +545,7 @@ async fn forbidden_places_are_not_dialled() {
         format!("http://localhost:{port}/"),
         format!("ftp://shop.test:{port}/"),
     ] {
-        let answer = transport().send(request(url)).await;
+        let answer = send(&transport(), request(url)).await;
         assert_eq!(answer.outcome, Outcome::Failed(Failure::BlockedDestination));
         assert_eq!(answer.timings.connect_us, None);
     }
@@ -521,8 +557,8 @@ async fn forbidden_places_are_not_dialled() {
 async fn a_clean_connection_is_used_again_by_its_endpoint_alone() {
     let receiver = Receiver::plain(&[Say(OK); 4]).await;
     let transport = transport();
-    let first = transport.send(request(receiver.url())).await;
-    let second = transport.send(request(receiver.url())).await;
+    let first = send(&transport, request(receiver.url())).await;
+    let second = send(&transport, request(receiver.url())).await;
     assert_eq!(receiver.connections(), 1);
     assert!(first.timings.connect_us.is_some());
     assert_eq!(second.timings.connect_us, None);
@@ -532,48 +568,84 @@ async fn a_clean_connection_is_used_again_by_its_endpoint_alone() {
         endpoint_id: EndpointId::new("ep_2"),
         ..request(receiver.url())
     };
-    transport.send(other).await;
+    send(&transport, other).await;
     assert_eq!(receiver.connections(), 2);
 
     // Another origin of the same endpoint.
-    transport
-        .send(request(format!("http://127.0.0.1:{}/", receiver.port)))
-        .await;
+    send(
+        &transport,
+        request(format!("http://127.0.0.1:{}/", receiver.port)),
+    )
+    .await;
     assert_eq!(receiver.connections(), 3);
+}
+
+fn with_pool(change: impl FnOnce(&mut PoolBounds)) -> HttpTransport {
+    let mut limits = limits();
+    change(&mut limits.pool);
+    transport_with(limits)
 }
 
 #[tokio::test]
 async fn a_connection_is_kept_no_longer_than_the_limit() {
     let receiver = Receiver::plain(&[Say(OK); 2]).await;
-    let mut transport = transport();
-    transport.pool = Pool::new(Duration::ZERO);
-    transport.send(request(receiver.url())).await;
-    transport.send(request(receiver.url())).await;
+    let transport = with_pool(|pool| pool.age = Duration::ZERO);
+    send(&transport, request(receiver.url())).await;
+    send(&transport, request(receiver.url())).await;
     assert_eq!(receiver.connections(), 2);
 }
 
-#[tokio::test]
-async fn at_most_eight_connections_of_an_endpoint_are_kept() {
-    let receiver = Receiver::plain(&[Say(OK); 20]).await;
-    let transport = transport();
-    let ten = || async {
-        let mut sends: Vec<_> = (0..10)
-            .map(|_| transport.send(request(receiver.url())))
-            .collect();
-        let all = std::future::poll_fn(|cx| {
-            sends.retain_mut(|send| send.as_mut().poll(cx).is_pending());
-            if sends.is_empty() {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
+/// Sends this many at once.
+async fn burst(transport: &HttpTransport, count: usize, request: &Request) -> Vec<Sent> {
+    let mut sends: Vec<_> = (0..count)
+        .map(|_| transport.send(request.clone()))
+        .collect();
+    let mut sent = Vec::new();
+    std::future::poll_fn(|cx| {
+        sends.retain_mut(|send| match send.as_mut().poll(cx) {
+            Poll::Ready(done) => {
+                sent.push(done);
+                false
             }
+            Poll::Pending => true,
         });
-        all.await;
+        match sends.is_empty() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    sent
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_as_an_endpoint_has_permits() {
+    assert_eq!(PoolBounds::default().per_endpoint, 64);
+    let receiver = Receiver::plain(&[Say(OK); 140]).await;
+    let transport = with_pool(|_| {});
+    burst(&transport, 70, &request(receiver.url())).await;
+    assert_eq!(receiver.connections(), 70);
+    burst(&transport, 70, &request(receiver.url())).await;
+    assert_eq!(receiver.connections(), 76);
+}
+
+#[tokio::test]
+async fn of_all_endpoints_the_oldest_connection_goes_first() {
+    let receiver = Receiver::plain(&[Say(OK); 6]).await;
+    let transport = with_pool(|pool| pool.in_all = 2);
+    let of = |endpoint| Request {
+        endpoint_id: EndpointId::new(endpoint),
+        ..request(receiver.url())
     };
-    ten().await;
-    assert_eq!(receiver.connections(), 10);
-    ten().await;
-    assert_eq!(receiver.connections(), 12);
+    for endpoint in ["ep_1", "ep_2", "ep_3"] {
+        send(&transport, of(endpoint)).await;
+    }
+    assert_eq!(receiver.connections(), 3);
+    send(&transport, of("ep_3")).await;
+    send(&transport, of("ep_2")).await;
+    assert_eq!(receiver.connections(), 3);
+    send(&transport, of("ep_1")).await;
+    assert_eq!(receiver.connections(), 4);
 }
 
 #[tokio::test]
@@ -590,11 +662,17 @@ async fn a_dirty_connection_is_not_used_again() {
             Receiver::plain(&[first, Say("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")]).await;
         let transport = transport();
         assert_eq!(
-            transport.send(request(receiver.url())).await.outcome.code(),
+            send(&transport, request(receiver.url()))
+                .await
+                .outcome
+                .code(),
             "HTTP_200"
         );
         assert_eq!(
-            transport.send(request(receiver.url())).await.outcome.code(),
+            send(&transport, request(receiver.url()))
+                .await
+                .outcome
+                .code(),
             "HTTP_404"
         );
         assert_eq!(receiver.connections(), 2);
@@ -605,7 +683,7 @@ async fn a_dirty_connection_is_not_used_again() {
 async fn a_connection_that_its_receiver_closed_costs_no_attempt() {
     let receiver = Receiver::plain(&[SayAndClose(OK), Say(OK)]).await;
     let transport = transport();
-    transport.send(request(receiver.url())).await;
+    send(&transport, request(receiver.url())).await;
     while receiver.seen.closed.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
@@ -614,7 +692,10 @@ async fn a_connection_that_its_receiver_closed_costs_no_attempt() {
         tokio::task::yield_now().await;
     }
     assert_eq!(
-        transport.send(request(receiver.url())).await.outcome.code(),
+        send(&transport, request(receiver.url()))
+            .await
+            .outcome
+            .code(),
         "HTTP_200"
     );
     assert_eq!(receiver.connections(), 2);
@@ -624,15 +705,15 @@ async fn a_connection_that_its_receiver_closed_costs_no_attempt() {
 async fn a_kept_connection_that_ends_under_a_request_costs_no_attempt() {
     let receiver = Receiver::plain(&[Say(OK), Close, Say(OK)]).await;
     let transport = transport();
-    transport.send(request(receiver.url())).await;
-    let second = transport.send(request(receiver.url())).await;
+    send(&transport, request(receiver.url())).await;
+    let second = send(&transport, request(receiver.url())).await;
     assert_eq!(second.outcome.code(), "HTTP_200");
     assert_eq!(receiver.connections(), 2);
 
     // A new connection that ends so is a failed attempt.
     let receiver = Receiver::plain(&[Say(OK), Close, Close]).await;
-    transport.send(request(receiver.url())).await;
-    let second = transport.send(request(receiver.url())).await;
+    send(&transport, request(receiver.url())).await;
+    let second = send(&transport, request(receiver.url())).await;
     assert_eq!(second.outcome.code(), "CONNECTION_CLOSED");
 }
 
@@ -642,7 +723,7 @@ mod tls {
     async fn outcome(config: ServerConfig) -> String {
         let receiver = Receiver::tls(&[Say(OK)], config).await;
         let url = format!("https://shop.test:{}/", receiver.port);
-        let answer = transport().send(request(url)).await;
+        let answer = send(&transport(), request(url)).await;
         let seen = if receiver.requests().is_empty() {
             "nothing sent"
         } else {
@@ -683,30 +764,10 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn no_tls_at_all() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let url = format!(
-            "https://shop.test:{}/",
-            listener.local_addr().unwrap().port()
-        );
-        tokio::spawn(async move {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            socket
-                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                .await
-                .unwrap();
-            // Kept open, so that it is the greeting that ends the handshake.
-            let _ = socket.read_to_end(&mut Vec::new()).await;
-        });
-        let answer = transport().send(request(url)).await;
-        assert_eq!(answer.outcome.code(), "TLS_FAILED");
-    }
-
-    #[tokio::test]
     async fn a_large_body_and_a_second_request_on_the_same_connection() {
         let receiver = Receiver::tls(&[Say(OK), Say(OK)], certificate("shop.test", |_| {})).await;
         let url = format!("https://shop.test:{}/", receiver.port);
-        let transport = transport();
+        let transport = transport_with(Limits::default());
         let mut body = vec![b' '; 250_000];
         body.extend_from_slice(b"{\"id\":1}");
         for _ in 0..2 {
@@ -714,7 +775,7 @@ mod tls {
                 body: Bytes::from(body.clone()),
                 ..request(url.clone())
             };
-            let answer = transport.send(large).await;
+            let answer = send(&transport, large).await;
             assert_eq!(answer.outcome.code(), "HTTP_200");
             assert!(answer.timings.write_us.is_some());
         }

@@ -80,12 +80,12 @@ pub(super) fn count_interim_answers(
 pub(super) fn why_no_head(error: &hyper::Error, gauge: &Gauge) -> Failure {
     let broken = error
         .source()
-        .is_some_and(|source| source.is::<io::Error>());
+        .and_then(|source| source.downcast_ref::<io::Error>());
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         Failure::ConnectionClosed
-    } else if error.is_parse() {
+    } else if error.is_parse() || broken.is_some_and(|e| e.kind() == io::ErrorKind::InvalidData) {
         Failure::BadResponse
-    } else if broken || error.is_body_write_aborted() {
+    } else if broken.is_some() || error.is_body_write_aborted() {
         if gauge.is_sent() {
             Failure::ConnectionClosed
         } else {

@@ -118,6 +118,7 @@ fn endpoint(id: &str) -> Endpoint {
         order: OrderMode::Hold,
         timeout_seconds: 30,
         rate_per_second: None,
+        ca_pem: None,
         state: EndpointState::Active,
         created_at: at(0),
     }

@@ -9,7 +9,7 @@ use harkara::deliver::attempt::Attempter;
 use harkara::deliver::dispatcher::Limits;
 use harkara::deliver::inbox::{Inbox, InboxBound};
 use harkara::deliver::run::Loop;
-use harkara::deliver::transport::{Request, Sending, Transport};
+use harkara::deliver::transport::{Request, Sending, Sent, Transport};
 use harkara_webhook::EventName;
 use tokio::sync::{Notify, watch};
 
@@ -27,7 +27,7 @@ impl Transport for Clumsy {
         Box::pin(async move {
             assert!(!first, "the first call panics");
             self.answered.notify_one();
-            answer_200()
+            Sent::Answer(answer_200())
         })
     }
 }

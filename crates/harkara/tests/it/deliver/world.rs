@@ -9,7 +9,7 @@ use bytes::Bytes;
 use harkara::clock::Clock;
 use harkara::deliver::attempt::Attempter;
 use harkara::deliver::dispatcher::{Action, Dispatcher, Input, Limits};
-use harkara::deliver::transport::{Answer, Request, Sending, Timings, Transport};
+use harkara::deliver::transport::{Answer, Request, Sending, Sent, Timings, Transport};
 use harkara::store::{Commit, NewEvent, Store};
 use harkara::vault::{Context, Vault};
 use harkara_core::delivery::{self, DeliveryState, Event, Failure, Outcome};
@@ -43,7 +43,7 @@ impl Transport for Scripted {
         });
         drop(scripts);
         self.sent.lock().unwrap().push(request);
-        Box::pin(async move { answer(outcome) })
+        Box::pin(async move { Sent::Answer(answer(outcome)) })
     }
 }
 
@@ -142,6 +142,7 @@ impl World {
             order: OrderMode::Hold,
             timeout_seconds: 30,
             rate_per_second: None,
+            ca_pem: None,
             state: EndpointState::Active,
             created_at: start(),
         };
