@@ -5,6 +5,7 @@
 //! [`Config::from_process`], tests and the simulation [`Config::load`]. A new setting is a line in
 //! `harkara.default.toml`, a field, a line in `read` and one in `render.rs`.
 
+mod egress;
 mod layers;
 mod notes;
 mod render;
@@ -23,6 +24,7 @@ use url::Url;
 
 use self::layers::Layers;
 
+pub use self::egress::Egress;
 pub use self::layers::ConfigError;
 
 /// Every setting with its explanation: the defaults themselves, not a copy of them.
@@ -110,13 +112,6 @@ pub struct DestinationsConfig {
     pub refuse: Vec<IpNet>,
     /// Prefixes of 96 bits behind which a translator reaches IPv4.
     pub nat64: Vec<Ipv6Net>,
-}
-
-/// An address that webhooks are sent from, as merchants are told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Egress {
-    pub address: IpAddr,
-    pub label: Option<String>,
 }
 
 /// The gateway that moves no money.
@@ -305,7 +300,7 @@ impl DestinationsConfig {
                 |name, address| Some((name.to_lowercase(), address.parse().ok()?)),
             )?,
             ca_file: layers.optional("destinations.ca_file", "the path of a PEM file", path)?,
-            egress: layers.list("destinations.egress", EGRESS, Egress::read)?,
+            egress: layers.list("destinations.egress", egress::WANTED, Egress::read)?,
             refuse: layers.list(
                 "destinations.refuse",
                 "networks, such as 192.0.2.0/28",
@@ -321,34 +316,6 @@ impl DestinationsConfig {
                 },
             )?,
         })
-    }
-}
-
-const EGRESS: &str = "addresses of this machine, each with a label if you like, such as \
-                      203.0.113.7 or 203.0.113.7=mumbai-1";
-
-impl Egress {
-    fn read(text: &str) -> Option<Self> {
-        let (address, label) = match text.split_once('=') {
-            Some((address, label)) => (address.trim(), Some(label.trim().to_owned())),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let is_one = !address.is_unspecified() && !address.is_multicast();
-        let is_label = |label: &String| {
-            (1..=64).contains(&label.len())
-                && label.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
-        };
-        (is_one && label.as_ref().is_none_or(is_label)).then_some(Self { address, label })
-    }
-}
-
-impl Display for Egress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.label {
-            Some(label) => write!(f, "{}={label}", self.address),
-            None => self.address.fmt(f),
-        }
     }
 }
 

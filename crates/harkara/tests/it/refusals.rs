@@ -515,7 +515,7 @@ async fn endpoints_that_may_not_be() {
     an unknown event: 400 invalid_request: events: read event name "ORDER_EATEN": expected one of ORDER_SUCCEEDED, ORDER_REFUNDED, ORDER_FAILED, ORDER_REFUND_FAILED, TXN_CREATED, REFUND_MANUAL_REVIEW_NEEDED, REFUND_INITIATED, AUTO_REFUND_SUCCEEDED, AUTO_REFUND_FAILED, MANDATE_CREATED, MANDATE_ACTIVATED, MANDATE_FAILED, MANDATE_REVOKED, NOTIFICATION_FAILED, NOTIFICATION_SUCCEEDED, ORDER_AUTHORIZED, TXN_CHARGED, TXN_FAILED, ORDER_CREATED
     a header of ours: 400 invalid_request: headers: the header "Authorization" is set by the sender or frames the message; use another name
     a ladder without steps: 400 invalid_request: ladder: use this ladder: it has 0 steps, and needs 1 to 40
-    an unknown setting: 400 invalid_request: colour: is unknown here; expected one of url, username, password, signing, overlap_seconds, webhook_version, events, headers, ladder, success, order, timeout_seconds, rate_per_second
+    an unknown setting: 400 invalid_request: colour: is unknown here; expected one of url, username, password, signing, overlap_seconds, webhook_version, events, headers, ladder, success, order, timeout_seconds, rate_per_second, ca_pem
     "#);
     let list = shop.get("/endpoints").await.ok();
     assert!(!list.to_string().contains("ep_"), "{list}");

@@ -189,6 +189,20 @@ fn tidy_settings_come_from_config() {
 }
 
 #[test]
+fn tidy_receivers_are_dialled_in_one_place() {
+    let others = product().filter(|source| {
+        source.in_room("deliver") && !source.path.ends_with("/deliver/connect/dial.rs")
+    });
+    let dials = |source: &Source| {
+        let code = source.code();
+        code.contains("TcpSocket") || code.contains("TcpStream::connect")
+    };
+    none(others.filter(dials).map(|source| {
+        format!("{source}: opens a socket; ask the Connector, which dials what was judged alone")
+    }));
+}
+
+#[test]
 fn tidy_crates_depend_on_what_they_may() {
     let mut complaints = Vec::new();
     for (name, allowed) in DEPENDENCIES {

@@ -83,7 +83,7 @@ struct Shelves {
 
 pub(super) struct Pool {
     shelves: Mutex<Shelves>,
-    bounds: PoolBounds,
+    pub(super) bounds: PoolBounds,
 }
 
 impl Pool {

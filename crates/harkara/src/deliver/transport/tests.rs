@@ -41,6 +41,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 struct Seen {
     connections: AtomicUsize,
     closed: AtomicUsize,
+    resumed: AtomicUsize,
     requests: Mutex<Vec<String>>,
 }
 
@@ -83,6 +84,10 @@ impl Receiver {
                         None => play(socket, &script, &watched).await,
                         Some(tls) => {
                             if let Ok(socket) = tls.accept(socket).await {
+                                let kind = socket.get_ref().1.handshake_kind();
+                                if kind == Some(rustls::HandshakeKind::Resumed) {
+                                    watched.resumed.fetch_add(1, Ordering::SeqCst);
+                                }
                                 play(socket, &script, &watched).await;
                             }
                         }
@@ -588,11 +593,17 @@ fn with_pool(change: impl FnOnce(&mut PoolBounds)) -> HttpTransport {
 
 #[tokio::test]
 async fn a_connection_is_kept_no_longer_than_the_limit() {
-    let receiver = Receiver::plain(&[Say(OK); 2]).await;
-    let transport = with_pool(|pool| pool.age = Duration::ZERO);
+    let receiver = Receiver::plain(&[Say(OK); 3]).await;
+    let mut transport = transport();
     send(&transport, request(receiver.url())).await;
+    // What was young enough to be kept is old now.
+    transport.pool.bounds.age = Duration::ZERO;
     send(&transport, request(receiver.url())).await;
     assert_eq!(receiver.connections(), 2);
+    // And this one was old before it could be kept.
+    transport.pool.bounds.age = Duration::from_secs(30);
+    send(&transport, request(receiver.url())).await;
+    assert_eq!(receiver.connections(), 3);
 }
 
 /// Sends this many at once.
@@ -761,6 +772,20 @@ mod tls {
         let own = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
         let config = server_config(own.self_signed(&key).unwrap().der().clone(), &key);
         assert_eq!(outcome(config).await, "TLS_FAILED, nothing sent");
+    }
+
+    #[tokio::test]
+    async fn no_session_is_resumed() {
+        let script = [Say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"); 3];
+        let receiver = Receiver::tls(&script, certificate("shop.test", |_| {})).await;
+        let url = format!("https://shop.test:{}/", receiver.port);
+        let transport = transport();
+        for connections in 1..=3 {
+            let answer = send(&transport, request(url.as_str())).await;
+            assert_eq!(answer.outcome.code(), "HTTP_200");
+            assert_eq!(receiver.connections(), connections);
+        }
+        assert_eq!(receiver.seen.resumed.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]
