@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
 use super::error::{DbError, DbErrorKind};
-use super::sqlite::Pen;
+use super::sqlite::{Pen, Undo};
 
 /// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
 const QUEUE: usize = 4096;
@@ -24,46 +24,35 @@ const LULL: Duration = Duration::from_micros(200);
 
 /// One caller's writes, which land together or not at all.
 trait Unit: Send {
-    /// Does the writes within the open transaction; an error is about this unit alone.
-    fn run(&mut self, pen: &mut Pen) -> Result<(), DbError>;
+    /// Does the writes within the open transaction, perhaps not for the first time; an error is
+    /// about this unit alone.
+    fn run(&mut self, pen: &mut Pen, undo: Undo) -> Result<(), DbError>;
     /// Tells the caller, once it is known whether the transaction was flushed.
     fn answer(self: Box<Self>, flushed: Result<(), DbError>);
 }
 
 struct Task<W, T> {
-    /// Taken when it is run, which happens once.
-    work: Option<W>,
-    result: Option<T>,
-    refusal: Option<DbError>,
+    work: W,
+    /// What came of it when it was last run.
+    result: Option<Result<T, DbError>>,
     reply: oneshot::Sender<Result<T, DbError>>,
 }
 
 impl<W, T> Unit for Task<W, T>
 where
-    W: FnOnce(&mut Pen) -> Result<T, DbError> + Send,
+    W: FnMut(&mut Pen) -> Result<T, DbError> + Send,
     T: Send,
 {
-    fn run(&mut self, pen: &mut Pen) -> Result<(), DbError> {
-        let work = self.work.take().expect("a unit is run once");
-        match pen.unit(work) {
-            Ok(value) => {
-                self.result = Some(value);
-                Ok(())
-            }
-            Err(error) => {
-                self.refusal = Some(error.clone());
-                Err(error)
-            }
-        }
+    fn run(&mut self, pen: &mut Pen, undo: Undo) -> Result<(), DbError> {
+        let result = self.result.insert(pen.unit(undo, &mut self.work));
+        result.as_ref().map(drop).map_err(DbError::clone)
     }
 
     fn answer(self: Box<Self>, flushed: Result<(), DbError>) {
-        let result = match (flushed, self.refusal) {
-            (Err(error), _) | (Ok(()), Some(error)) => Err(error),
-            (Ok(()), None) => Ok(self.result.expect("a flushed unit was run")),
-        };
+        let Self { result, reply, .. } = *self;
+        let result = flushed.and_then(|()| result.expect("a flushed unit was run"));
         // A caller that went away has no use for the answer; its write stands.
-        let _ = self.reply.send(result);
+        let _ = reply.send(result);
     }
 }
 
@@ -117,7 +106,7 @@ impl Committer {
     /// Hands over a unit and waits for its flush; waits for a place in the queue first.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+        work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let place = self
             .places
@@ -131,7 +120,7 @@ impl Committer {
     /// The same for callers who would rather hear `Busy` than stand in a queue that is full.
     pub(super) async fn offer<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+        work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let place = self
             .places
@@ -150,13 +139,12 @@ impl Committer {
     async fn enqueue<T: Send + 'static>(
         &self,
         place: OwnedSemaphorePermit,
-        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+        work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let (reply, answer) = oneshot::channel();
         let unit = Box::new(Task {
-            work: Some(work),
+            work,
             result: None,
-            refusal: None,
             reply,
         });
         let queued = Queued {
@@ -297,15 +285,31 @@ impl Writer {
         }
     }
 
+    /// Hardly any unit is refused after it has changed something, and a savepoint copies each page
+    /// that its unit touches. So they run without, and when one does leave a half behind, all of
+    /// them run again, each in a savepoint.
     fn flush(&mut self, batch: &mut [Queued]) -> Result<(), DbError> {
         self.pen.begin()?;
+        if !self.run(batch, Undo::RunAgain)? {
+            self.pen.roll_back()?;
+            self.pen.begin()?;
+            self.run(batch, Undo::Savepoint)?;
+        }
+        self.pen.commit()
+    }
+
+    /// False when a refused unit has left something behind.
+    fn run(&mut self, batch: &mut [Queued], undo: Undo) -> Result<bool, DbError> {
         for queued in batch {
-            if let Err(error) = queued.unit.run(&mut self.pen)
+            if let Err(error) = queued.unit.run(&mut self.pen, undo)
                 && (error.kind == DbErrorKind::Down || !self.pen.in_transaction())
             {
                 return Err(error);
             }
+            if self.pen.is_torn() {
+                return Ok(false);
+            }
         }
-        self.pen.commit()
+        Ok(true)
     }
 }

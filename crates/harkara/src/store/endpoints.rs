@@ -102,7 +102,7 @@ impl Store {
             let key = (merchant_id.as_str(), endpoint_id.as_str());
             let changed = pen.execute(sql, params![key.0, key.1, word, reason, micros(at)])?;
             found(changed, &endpoint_id)?;
-            pen.change(Changed::Merchant(merchant_id));
+            pen.change(Changed::Merchant(merchant_id.clone()));
             Ok(())
         })
         .await

@@ -140,7 +140,7 @@ impl Store {
                     "there is no key {key_id} to revoke"
                 ))),
                 _ => {
-                    pen.change(Changed::Key(key_id));
+                    pen.change(Changed::Key(key_id.clone()));
                     Ok(())
                 }
             }

@@ -174,7 +174,7 @@ impl Store {
         let mut next = Some(pull_in::Cursor::default());
         while let Some(cursor) = next {
             next = self
-                .write(move |pen| pull_in::step(pen, cursor, now))
+                .write(move |pen| pull_in::step(pen, cursor.clone(), now))
                 .await?;
         }
         Ok(())
@@ -189,7 +189,7 @@ impl Store {
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Pen) -> Result<T, DbError> + Send + 'static,
+        work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         self.shared.committer.write(work).await
     }

@@ -80,6 +80,15 @@ pub(super) enum Changed {
     Key(String),
 }
 
+/// How a unit that fails is undone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// By itself.
+    Savepoint,
+    /// With all others, which then run again.
+    RunAgain,
+}
+
 /// The right to write: the one writing connection, and the numbers that only a writer counts.
 pub(super) struct Pen {
     conn: Connection,
@@ -87,6 +96,10 @@ pub(super) struct Pen {
     epoch: i64,
     /// The position of the newest event.
     position: i64,
+    /// What it was when the transaction began.
+    flushed_position: i64,
+    /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
+    torn: bool,
     changed: Vec<Changed>,
     caches: Arc<Caches>,
     /// Held for as long as the file may be written to.
@@ -119,6 +132,8 @@ impl Pen {
             conn,
             epoch,
             position,
+            flushed_position: position,
+            torn: false,
             changed: Vec::new(),
             caches,
             _lock: lock,
@@ -147,6 +162,8 @@ impl Pen {
 
     pub(super) fn begin(&mut self) -> Result<(), DbError> {
         self.changed.clear();
+        self.torn = false;
+        self.flushed_position = self.position;
         self.execute("begin immediate", [])?;
         Ok(())
     }
@@ -161,7 +178,8 @@ impl Pen {
         !self.conn.is_autocommit()
     }
 
-    pub(super) fn roll_back(&self) -> Result<(), DbError> {
+    pub(super) fn roll_back(&mut self) -> Result<(), DbError> {
+        self.position = self.flushed_position;
         if self.in_transaction() {
             self.execute("rollback", []).map_err(|e| DbError {
                 kind: DbErrorKind::Down,
@@ -171,24 +189,40 @@ impl Pen {
         Ok(())
     }
 
-    /// Runs one unit in a savepoint: when it fails, it alone leaves nothing behind.
+    /// Runs one unit: when it fails, it alone leaves nothing behind, or the transaction is torn.
     pub(super) fn unit<T>(
         &mut self,
+        undo: Undo,
         work: impl FnOnce(&mut Self) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
-        let position = self.position;
-        self.execute("savepoint unit", [])?;
+        let (position, changes) = (self.position, self.conn.total_changes());
+        if undo == Undo::Savepoint {
+            self.execute("savepoint unit", [])?;
+        }
         let result = work(self);
         if result.is_err() {
             self.position = position;
-            if !self.in_transaction() {
-                // SQLite has given up the whole transaction, savepoint included.
-                return result;
-            }
-            self.execute("rollback to unit", [])?;
         }
-        self.execute("release unit", [])?;
+        // Otherwise SQLite has given up the whole transaction, savepoint included.
+        if self.in_transaction() {
+            match undo {
+                Undo::RunAgain => {
+                    self.torn = result.is_err() && self.conn.total_changes() != changes;
+                }
+                Undo::Savepoint => {
+                    if result.is_err() {
+                        self.execute("rollback to unit", [])?;
+                    }
+                    self.execute("release unit", [])?;
+                }
+            }
+        }
         result
+    }
+
+    /// Whether a unit that failed has left something behind in this transaction.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Empties the log into the file and closes it.

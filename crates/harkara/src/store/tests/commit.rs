@@ -44,9 +44,16 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
         request_hash: "h".to_owned(),
         response: "r".to_owned(),
     });
+    let mut before = writes(Vec::new());
+    before.events.push(event("before", "o-0"));
     let mut good = writes(vec![Write::Order(order("o-1", 2))]);
     good.events.push(event("kept", "o-1"));
-    let (stale, good) = tokio::join!(world.store.commit(stale), world.store.commit(good));
+    let store = &world.store;
+    let (before, stale, good) = tokio::join!(
+        store.commit(before),
+        store.commit(stale),
+        store.commit(good)
+    );
 
     let cause = std::error::Error::source(&stale.unwrap_err())
         .unwrap()
@@ -60,10 +67,11 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
     let left = world.text(rows).await;
     assert_eq!(
         left,
-        "o-1 v2; events evt_kept; bodies 1; deliveries kept; keys 0"
+        "o-1 v2; events evt_before,evt_kept; bodies 2; deliveries before,kept; keys 0"
     );
     // The position that the failed unit took is given to the next.
-    assert_eq!(good.unwrap().events[0].position, 1);
+    assert_eq!(before.unwrap().events[0].position, 1);
+    assert_eq!(good.unwrap().events[0].position, 2);
 }
 
 #[tokio::test]
