@@ -3,25 +3,21 @@
 //! One thread owns the writing connection, so no two writes ever race. What a unit does is in
 //! `sqlite/`; this file knows only queueing, savepoints and flushing. `Store` is its one caller.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+pub mod pace;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
+use self::pace::{Gathering, Pace};
 use super::error::{DbError, DbErrorKind};
 use super::sqlite::{Pen, Undo};
 
 /// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
 const QUEUE: usize = 4096;
-/// Past this many units a flush is paid for many times over.
-const BATCH: usize = 256;
-/// How long a batch is held open for more when its predecessor had company.
-const HOLD: Duration = Duration::from_millis(1);
-/// Nothing came for this long: nobody is on the way, so holding on would only delay.
-const LULL: Duration = Duration::from_micros(200);
-
 /// One caller's writes, which land together or not at all.
 trait Unit: Send {
     /// Does the writes within the open transaction, perhaps not for the first time; an error is
@@ -86,7 +82,7 @@ impl Committer {
         let writer = Writer {
             pen,
             queue: receiver,
-            previous: 0,
+            before: 0,
         };
         let notice = Notice {
             phase: phase_sender,
@@ -219,13 +215,13 @@ struct Writer {
     pen: Pen,
     queue: Receiver<Queued>,
     /// How many units the batch before had.
-    previous: usize,
+    before: usize,
 }
 
 impl Writer {
     fn run_until_closed(mut self, mut notice: Notice) {
         while let Some(batch) = self.gather() {
-            self.previous = batch.len();
+            self.before = batch.len();
             if let Err(error) = self.write(batch) {
                 tracing::error!(%error, cause = %error.source, "the store can no longer be written to");
                 self.pen.abandon();
@@ -240,32 +236,34 @@ impl Writer {
         }
     }
 
-    /// Waits for work and takes what is there; `None` when all callers have gone.
-    ///
-    /// In quiet times a unit is written at once. When the batch before had more than one, others
-    /// are likely on their way, and a flush shared is a flush saved.
+    /// Waits for work and takes what is there, and what comes for as long as `pace` says; `None`
+    /// when all callers have gone.
     #[expect(
         clippy::disallowed_methods,
         reason = "a stopwatch for holding a batch open; no row ever sees it"
     )]
     fn gather(&mut self) -> Option<Vec<Queued>> {
         let mut batch = vec![self.queue.recv().ok()?];
-        let held_since = Instant::now();
-        while batch.len() < BATCH {
-            let next = match self.queue.try_recv() {
-                Ok(queued) => Ok(queued),
-                Err(_) if self.previous > 1 => {
-                    let left = HOLD.saturating_sub(held_since.elapsed());
-                    self.queue.recv_timeout(left.min(LULL))
-                }
-                Err(_) => Err(RecvTimeoutError::Timeout),
+        let began_at = Instant::now();
+        let mut last_at = began_at;
+        loop {
+            let room = pace::FULL - batch.len();
+            batch.extend(self.queue.try_iter().take(room));
+            let gathering = Gathering {
+                units: batch.len(),
+                before: self.before,
+                held: began_at.elapsed(),
+                quiet: last_at.elapsed(),
             };
-            match next {
+            let Pace::Wait(left) = gathering.pace() else {
+                return Some(batch);
+            };
+            match self.queue.recv_timeout(left) {
                 Ok(queued) => batch.push(queued),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                Err(_) => return Some(batch),
             }
+            last_at = Instant::now();
         }
-        Some(batch)
     }
 
     /// Writes a batch and answers every unit in it. An error means that the writer must stop.

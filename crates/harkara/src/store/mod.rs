@@ -31,6 +31,7 @@ use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
 use rusqlite::Connection;
 
+pub use batch::pace;
 pub use error::{DbError, DbErrorKind};
 pub use rows::*;
 pub use views::*;
