@@ -526,6 +526,7 @@ impl Dispatcher {
             stop,
             told,
             now,
+            lease_until: None,
         };
         actions.push(Action::Settle {
             settle: Box::new(settle),

@@ -148,6 +148,7 @@ impl World {
                 stop: None,
                 told: None,
                 now: self.now(),
+                lease_until: None,
             };
             self.store().settle(settle).await.unwrap();
         }

@@ -165,6 +165,16 @@ impl Store {
         self.write(move |pen| settle::settle(pen, &settle)).await
     }
 
+    /// Settles what a turn brought in one unit, which spares each a hand-over of its own. A delivery
+    /// that does not exist is refused alone.
+    pub async fn settle_all(
+        &self,
+        settles: Vec<Settle>,
+    ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
+        self.write(move |pen| settle::settle_all(pen, &settles))
+            .await
+    }
+
     /// Gives claims back, so that the next start need not wait for them.
     pub async fn release(&self, leases: Vec<Lease>) -> Result<(), DbError> {
         self.write(move |pen| claim::release(pen, &leases)).await

@@ -256,6 +256,9 @@ pub struct Settle {
     /// What its merchant is to be told of.
     pub told: Option<NewOperationalEvent>,
     pub now: Timestamp,
+    /// Until when the deliveries that this one releases are claimed by us; `None` leaves them to a
+    /// later claim.
+    pub lease_until: Option<Timestamp>,
 }
 
 /// What is to be remembered of an endpoint's health.
@@ -328,12 +331,14 @@ pub enum AttemptVerdict {
 }
 
 /// What a settle changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// The claim was still ours. When not, only a delivered verdict counts.
     pub held: bool,
-    /// Deliveries that waited for this one and are due now.
+    /// Deliveries that waited for this one and are due now, in nobody's hands.
     pub released: i64,
+    /// Those that are ours to send, as a lease was asked for and the endpoint is being called.
+    pub claimed: Vec<Claimed>,
     /// The endpoint was active and is paused or disabled now.
     pub stopped: bool,
 }

@@ -148,8 +148,7 @@ impl Desk {
                 retry_at: None,
                 settled: Some(Settled {
                     held: true,
-                    released: 0,
-                    stopped: false,
+                    ..Settled::default()
                 }),
             }]);
         }
@@ -234,7 +233,7 @@ fn a_hint_that_comes_while_a_claim_is_under_way_is_kept() {
             settled: Some(Settled {
                 held: true,
                 released: 1,
-                stopped: false,
+                ..Settled::default()
             }),
         }]);
         std::mem::take(&mut desk.claims).len()

@@ -15,18 +15,33 @@ use crate::store::rows::{ClaimAsk, Claimed, Lease, Pick};
 /// How long a delivery that nobody has sent yet counts as just born, and goes before the backlog.
 const FRESH_MICROS: i64 = 60_000_000;
 
-/// Due within a span of time, and in nobody's hands: its lease is over, or it is from an earlier
-/// start, or it ends more than an hour from now, as no lease does unless the clock went back.
-pub(in crate::store) const DUE: &str = "
+/// What is read of a delivery that is claimed.
+macro_rules! claimed_where {
+    ($condition:literal) => {
+        concat!(
+            "
     select d.delivery_id, d.event_id, e.name, d.subject, d.sequence, d.attempts, d.fence, d.kind,
         d.url_override, d.overtaking, d.due_at, b.body
     from deliveries d
     join events e on e.merchant_id = d.merchant_id and e.position = d.position
     join event_bodies b on b.merchant_id = d.merchant_id and b.position = d.position
-    where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.state = 'pending' and d.retried = ?3
+    where d.merchant_id = ?1 and ",
+            $condition
+        )
+    };
+}
+
+/// Due within a span of time, and in nobody's hands: its lease is over, or it is from an earlier
+/// start, or it ends more than an hour from now, as no lease does unless the clock went back.
+pub(in crate::store) const DUE: &str = claimed_where!(
+    "d.endpoint_id = ?2 and d.state = 'pending' and d.retried = ?3
       and d.due_at > ?4 and d.due_at <= ?5
       and (d.lease_until <= ?6 or d.lease_until > ?6 + 3600000000 or d.node <> ?7)
-    order by d.due_at, d.position limit ?8";
+    order by d.due_at, d.position limit ?8"
+);
+
+/// One that is known to be due and in nobody's hands.
+const ONE: &str = claimed_where!("d.delivery_id = ?2");
 
 const TAKE: &str = "
     update deliveries set fence = fence + 1, node = ?3, lease_until = ?4
@@ -34,26 +49,55 @@ const TAKE: &str = "
 
 /// Nothing is due at an endpoint that is not being called.
 pub(in crate::store) fn claim(pen: &Pen, ask: &ClaimAsk) -> Result<Vec<Claimed>, DbError> {
-    let sql = "
-        select rate_per_second from endpoints
-        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
-    let key = params![ask.merchant_id.as_str(), ask.endpoint_id.as_str()];
-    let Some(rate_per_second) = pen.find(sql, key, |row| row.get(0))? else {
+    let Some(rate_per_second) = rate_if_called(pen, ask)? else {
         return Ok(Vec::new());
     };
     let claimed: Vec<Claimed> = pick(pen, ask, rate_per_second)?;
     for delivery in &claimed {
-        pen.execute(
-            TAKE,
-            params![
-                ask.merchant_id.as_str(),
-                delivery.delivery_id.as_str(),
-                pen.epoch(),
-                ask.lease_until.as_micros(),
-            ],
-        )?;
+        take(pen, ask, delivery)?;
     }
     Ok(claimed)
+}
+
+/// Takes one delivery that has become due in this unit, unless its endpoint is not being called.
+pub(super) fn claim_one(
+    pen: &Pen,
+    ask: &ClaimAsk,
+    delivery_id: &str,
+) -> Result<Option<Claimed>, DbError> {
+    let Some(rate_per_second) = rate_if_called(pen, ask)? else {
+        return Ok(None);
+    };
+    let key = params![ask.merchant_id.as_str(), delivery_id];
+    let claimed = pen.find(ONE, key, |row| {
+        Ok(Claimed {
+            rate_per_second,
+            ..read_claimed(row, ask)?
+        })
+    })?;
+    if let Some(delivery) = &claimed {
+        take(pen, ask, delivery)?;
+    }
+    Ok(claimed)
+}
+
+/// The rate of an endpoint that is being called.
+fn rate_if_called(pen: &Pen, ask: &ClaimAsk) -> Result<Option<Option<u32>>, DbError> {
+    let sql = "
+        select rate_per_second from endpoints
+        where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+    let key = params![ask.merchant_id.as_str(), ask.endpoint_id.as_str()];
+    pen.find(sql, key, |row| row.get(0))
+}
+
+fn take(pen: &Pen, ask: &ClaimAsk, delivery: &Claimed) -> Result<(), DbError> {
+    let row = params![
+        ask.merchant_id.as_str(),
+        delivery.delivery_id.as_str(),
+        pen.epoch(),
+        ask.lease_until.as_micros(),
+    ];
+    pen.execute(TAKE, row).map(drop)
 }
 
 /// A delivery without an attempt is due from its birth: a due time ahead of now means that the clock

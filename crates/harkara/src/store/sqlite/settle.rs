@@ -8,12 +8,15 @@ use harkara_core::endpoint::{EndpointState, OrderMode};
 use harkara_core::time::Timestamp;
 use rusqlite::params;
 
+use super::claim::claim_one;
 use super::place::{Line, place};
 use super::{Changed, Pen};
 use crate::store::codec::{Columns, Word, micros};
 use crate::store::endpoints::state_columns;
-use crate::store::error::DbError;
-use crate::store::rows::{AttemptVerdict, HealthWrite, NewOperationalEvent, Settle, Settled};
+use crate::store::error::{DbError, DbErrorKind};
+use crate::store::rows::{
+    AttemptVerdict, ClaimAsk, Claimed, HealthWrite, NewOperationalEvent, Pick, Settle, Settled,
+};
 
 pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled, DbError> {
     let stored = stored(pen, settle)?;
@@ -26,7 +29,6 @@ pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled
         return Ok(Settled::default());
     }
     apply(pen, settle)?;
-    let released = release_waiting(pen, settle)?;
     if held {
         remember_health(pen, settle)?;
     }
@@ -34,14 +36,29 @@ pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled
         Some(state) if held => stop(pen, settle, state)?,
         Some(_) | None => false,
     };
+    // After a stop, so that nothing is claimed for an endpoint that is no longer called.
+    let (released, claimed) = release_waiting(pen, settle)?;
     if let Some(told) = settle.told.as_ref().filter(|_| held) {
         tell(pen, settle, told)?;
     }
     Ok(Settled {
         held,
         released,
+        claimed,
         stopped,
     })
+}
+
+/// Several at once. One that is refused alone was refused before it changed anything.
+pub(in crate::store) fn settle_all(
+    pen: &mut Pen,
+    settles: &[Settle],
+) -> Result<Vec<Result<Settled, DbError>>, DbError> {
+    let each = settles.iter().map(|one| match settle(pen, one) {
+        Err(error) if error.kind == DbErrorKind::Stale => Ok(Err(error)),
+        result => result.map(Ok),
+    });
+    each.collect()
 }
 
 struct Stored {
@@ -131,10 +148,11 @@ struct Waiting {
     mode: OrderMode,
 }
 
-/// Gives those that wait for this delivery a new place; the ones that are due now are counted.
-fn release_waiting(pen: &Pen, settle: &Settle) -> Result<i64, DbError> {
+/// Gives those that wait for this delivery a new place. The ones that are due now are claimed where
+/// that was asked for, and else counted.
+fn release_waiting(pen: &Pen, settle: &Settle) -> Result<(i64, Vec<Claimed>), DbError> {
     let merchant_id = settle.merchant_id.as_str();
-    let mut released = 0;
+    let (mut released, mut claimed) = (0, Vec::new());
     for next in waiting(pen, merchant_id, settle.delivery_id.as_str())? {
         let line = Line {
             merchant_id,
@@ -144,7 +162,6 @@ fn release_waiting(pen: &Pen, settle: &Settle) -> Result<i64, DbError> {
         };
         let place = place(pen, &line, next.mode)?;
         let due_at = place.waiting_on.is_none().then_some(settle.now);
-        released += i64::from(due_at.is_some());
         let sql = "
             update deliveries set state = ?3, due_at = ?4, waiting_on = ?5, overtaking = ?6
             where merchant_id = ?1 and delivery_id = ?2";
@@ -162,8 +179,28 @@ fn release_waiting(pen: &Pen, settle: &Settle) -> Result<i64, DbError> {
             place.overtaking
         ];
         pen.execute(sql, row)?;
+        if state == DeliveryState::Pending {
+            let taken = match settle.lease_until {
+                Some(lease_until) => claim_one(pen, &ask(settle, lease_until), &next.delivery_id)?,
+                None => None,
+            };
+            released += i64::from(taken.is_none());
+            claimed.extend(taken);
+        }
     }
-    Ok(released)
+    Ok((released, claimed))
+}
+
+/// A claim of what comes next in the line of a delivery that is being settled.
+fn ask(settle: &Settle, lease_until: Timestamp) -> ClaimAsk {
+    ClaimAsk {
+        merchant_id: settle.merchant_id.clone(),
+        endpoint_id: settle.endpoint_id.clone(),
+        limit: 1,
+        pick: Pick::FreshFirst,
+        now: settle.now,
+        lease_until,
+    }
 }
 
 pub(in crate::store) const WAITING_ON: &str = "

@@ -383,3 +383,69 @@ async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
     }
     assert_eq!(steps[0], steps[1]);
 }
+
+#[tokio::test]
+async fn what_a_settle_releases_is_handed_over_claimed_where_a_lease_is_asked_for() {
+    let world = World::new().await;
+    let first = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);
+    world.born("b", "o-1", None).await;
+    let mut delivered = settle(&first, Verdict::Delivered, at(1));
+    delivered.lease_until = Some(at(31));
+    let settled = world.store.settle(delivered).await.unwrap();
+    assert_eq!(
+        (names(&settled.claimed).as_str(), settled.released),
+        ("b", 0)
+    );
+    let next = &settled.claimed[0];
+    assert_eq!(
+        (next.fence, next.lease_until, &next.body[..]),
+        (1, at(31), &b"body of b"[..])
+    );
+    assert_eq!(
+        names(&world.claim(at(2), 10).await),
+        "",
+        "it is in our hands"
+    );
+
+    world.born("c", "o-1", None).await;
+    let mut gone = settle(next, Verdict::Delivered, at(3));
+    gone.lease_until = Some(at(33));
+    gone.stop = Some(EndpointState::Paused {
+        reason: "gone".to_owned(),
+        at: at(3),
+    });
+    let settled = world.store.settle(gone).await.unwrap();
+    assert!(settled.stopped);
+    assert_eq!(
+        (names(&settled.claimed).as_str(), settled.released),
+        ("", 1)
+    );
+    world.born("d", "o-2", None).await;
+    assert_eq!(
+        names(&world.claim(at(4), 10).await),
+        "",
+        "nothing is due at a paused endpoint"
+    );
+}
+
+#[tokio::test]
+async fn a_turn_is_settled_at_once_and_who_is_refused_is_refused_alone() {
+    let world = World::new().await;
+    let first = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);
+    let second = world.born("b", "o-2", Some(at(30))).await.claimed.remove(0);
+    let mut nobody = settle(&first, Verdict::Delivered, at(1));
+    nobody.delivery_id = DeliveryId::new("nobody");
+    let turn = vec![
+        settle(&first, Verdict::Delivered, at(1)),
+        nobody,
+        settle(&second, Verdict::RetryAt(at(9)), at(1)),
+    ];
+    let mut settled = world.store.settle_all(turn).await.unwrap();
+    assert_eq!(kind(settled.remove(1)), DbErrorKind::Stale);
+    assert!(settled.into_iter().all(|one| one.unwrap().held));
+    let states = (
+        world.delivery("a").await.state,
+        world.delivery("b").await.state,
+    );
+    assert_eq!(states, (DeliveryState::Delivered, DeliveryState::Pending));
+}

@@ -189,9 +189,8 @@ async fn a_late_200_lets_the_next_go() {
     assert_eq!(
         settled,
         Settled {
-            held: false,
             released: 1,
-            stopped: false
+            ..Settled::default()
         }
     );
     assert_eq!(names(&world.claim(at(7), 10).await), "b");

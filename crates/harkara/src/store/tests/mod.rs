@@ -194,6 +194,7 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
         stop: None,
         told: None,
         now,
+        lease_until: None,
     }
 }
 
