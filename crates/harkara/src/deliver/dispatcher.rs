@@ -285,6 +285,8 @@ impl Dispatcher {
                             let returned = lane.empty();
                             self.give_back(&key, returned, actions);
                         }
+                        let released = settled.claimed.into_iter().map(Held::born);
+                        self.take_in(released.collect(), now, actions);
                     }
                 }
                 if let Some(retry_at) = retry_at {
@@ -512,6 +514,8 @@ impl Dispatcher {
             Verdict::RetryAt(at) => Some(at),
             Verdict::Delivered | Verdict::Exhausted => None,
         };
+        let is_called = !self.draining && !self.lane(&key, now).is_open();
+        let lease_until = is_called.then(|| now.plus(self.limits.lease));
         // What an order's own URL answers says nothing about the endpoint's.
         let gone = delivery::pauses(&outcome) && claimed.url_override.is_none();
         let (stop, told) = consequences(gone, news, now);
@@ -526,7 +530,7 @@ impl Dispatcher {
             stop,
             told,
             now,
-            lease_until: None,
+            lease_until,
         };
         actions.push(Action::Settle {
             settle: Box::new(settle),

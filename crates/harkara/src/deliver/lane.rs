@@ -127,6 +127,11 @@ impl Lane {
         }
     }
 
+    /// Whether nothing is sent but probes and tests.
+    pub(super) fn is_open(&self) -> bool {
+        self.health.is_open()
+    }
+
     pub(super) fn class(&self) -> Class {
         self.class
     }

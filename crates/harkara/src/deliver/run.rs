@@ -13,7 +13,7 @@ use super::attempt::Attempter;
 use super::dispatcher::{Action, Dispatcher, Input, Limits, Unsent};
 use super::inbox::Inbox;
 use crate::clock::Clock;
-use crate::store::{DbError, Store};
+use crate::store::{DbError, Settle, Settled, Store};
 
 /// Inputs that one turn takes at most, so that sends start while more come in.
 const TURN_MAX: usize = 1024;
@@ -64,6 +64,8 @@ impl Loop {
     }
 
     fn carry_out(&self, actions: Vec<Action>) {
+        let mut settles = Vec::new();
+        let mut reports = Vec::new();
         for action in actions {
             let (store, inbox) = (self.store.clone(), self.inbox.clone());
             match action {
@@ -79,17 +81,14 @@ impl Loop {
                     subject,
                     retry_at,
                 } => {
-                    let settled = move |settled| Input::Settled {
-                        key: key.clone(),
-                        subject: subject.clone(),
+                    settles.push(*settle);
+                    let unknown = Input::Settled {
+                        key,
+                        subject,
                         retry_at,
-                        settled,
+                        settled: None,
                     };
-                    let report = Report::or(inbox, settled(None));
-                    tokio::spawn(async move {
-                        let result = heard(store.settle(*settle).await, "settle a delivery");
-                        report.send(settled(result));
-                    });
+                    reports.push(Report::or(inbox, unknown));
                 }
                 Action::Claim(ask) => {
                     let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
@@ -124,6 +123,19 @@ impl Loop {
                 }
             }
         }
+        if !settles.is_empty() {
+            tokio::spawn(settle(self.store.clone(), settles, reports));
+        }
+    }
+}
+
+/// Settles all that one turn brought, in one unit of the store.
+async fn settle(store: Store, settles: Vec<Settle>, reports: Vec<Report>) {
+    let Some(results) = heard(store.settle_all(settles).await, "settle deliveries") else {
+        return;
+    };
+    for (report, result) in reports.into_iter().zip(results) {
+        report.settled(heard(result, "settle a delivery"));
     }
 }
 
@@ -139,6 +151,13 @@ impl Report {
         Self {
             inbox,
             otherwise: Some(otherwise),
+        }
+    }
+
+    /// Says how a settle went.
+    fn settled(mut self, result: Option<Settled>) {
+        if let Some(Input::Settled { settled, .. }) = &mut self.otherwise {
+            *settled = result;
         }
     }
 

@@ -118,30 +118,35 @@ impl Desk {
         }]);
     }
 
+    fn ended(&self, claimed: Claimed, status: u16, took: Duration) -> Input {
+        let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
+        let outcome = Outcome::Answered {
+            status,
+            retry_after: None,
+        };
+        let attempt = AttemptRow {
+            started_at: self.now,
+            duration_us: i64::try_from(took.as_micros()).unwrap(),
+            status: Some(status),
+            failure: None,
+            doc: String::new(),
+        };
+        Input::Ended(Box::new(Ended {
+            endpoint: Arc::new(endpoint(&key)),
+            claimed,
+            outcome,
+            attempt,
+        }))
+    }
+
     /// Ends the oldest attempts under way, and flushes their settles.
     fn end(&mut self, count: usize, status: u16, took: Duration) {
         for _ in 0..count {
             let claimed = self.sent.remove(0);
             let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
             let subject = claimed.subject.clone();
-            let outcome = Outcome::Answered {
-                status,
-                retry_after: None,
-            };
-            let attempt = AttemptRow {
-                started_at: self.now,
-                duration_us: i64::try_from(took.as_micros()).unwrap(),
-                status: Some(status),
-                failure: None,
-                doc: String::new(),
-            };
-            let ended = Ended {
-                endpoint: Arc::new(endpoint(&key)),
-                claimed,
-                outcome,
-                attempt,
-            };
-            self.step(vec![Input::Ended(Box::new(ended))]);
+            let ended = self.ended(claimed, status, took);
+            self.step(vec![ended]);
             self.step(vec![Input::Settled {
                 key,
                 subject,
@@ -455,6 +460,30 @@ fn a_clock_that_jumps_over_a_lease_makes_no_second_attempt() {
         "the attempt is settled under the new claim"
     );
     assert_eq!(desk.sent.len(), 0);
+}
+
+#[test]
+fn what_a_settle_hands_over_is_sent_without_a_claim() {
+    let mut desk = Desk::new(1_000);
+    let shop = key("ms", "ep");
+    desk.born(&shop, 1);
+    let next = desk.delivery(&shop);
+    let (first, settled) = (desk.sent.remove(0), next.clone());
+    let ended = desk.ended(first.clone(), 200, SECOND);
+    desk.step(vec![ended]);
+    assert!(desk.settles[0].lease_until.is_some());
+    desk.step(vec![Input::Settled {
+        key: shop,
+        subject: first.subject,
+        retry_at: None,
+        settled: Some(Settled {
+            held: true,
+            claimed: vec![settled],
+            ..Settled::default()
+        }),
+    }]);
+    assert_eq!(desk.sent, [next]);
+    assert_eq!(desk.claims.len(), 0);
 }
 
 #[test]
