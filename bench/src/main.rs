@@ -1,7 +1,7 @@
 //! A harness for webhook delivery servers: it publishes, receives, and compares the two.
 //!
-//! Three commands, each a process of one thread: `sink` receives, `limit` measures the machine,
-//! `load` measures a server. Nothing here knows the insides of any server; what one is asked for
+//! Four commands, each a process of one thread: `sink` receives, `poison` receives badly, `limit`
+//! measures the machine, `load` measures a server. Nothing here knows the insides of any server; what one is asked for
 //! over HTTP is in `load/`. `cargo xtask bench` starts it, and README.md explains the figures.
 
 mod clock;
@@ -26,6 +26,8 @@ struct Cli {
 enum Command {
     /// Receive webhooks, count them, and measure their end-to-end latency
     Sink(sink::Args),
+    /// Receive webhooks in all the ways in which nobody should
+    Poison(sink::poison::Args),
     /// POST straight to a sink: the most that this machine can deliver
     Limit(limit::Args),
     /// Publish events to a webhook server and wait until the sink has them all
@@ -38,6 +40,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Sink(args) => sink::run(args).await,
+        Command::Poison(args) => sink::poison::run(args).await,
         Command::Limit(args) => limit::run(args).await,
         Command::Load(args) => load::run(*args).await,
     }

@@ -2,8 +2,9 @@
 //!
 //! One port speaks plain HTTP and, with `--tls-dir`, TLS as well; the first byte of a connection
 //! tells which. What it has counted is asked for over HTTP, by `load`. `tally.rs` counts, `tls.rs`
-//! makes the certificate.
+//! makes the certificate. `poison.rs` is another command: receivers that do their worst.
 
+pub(crate) mod poison;
 mod tally;
 mod tls;
 

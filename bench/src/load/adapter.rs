@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use hyper::Uri;
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName};
+use memchr::memmem;
 
 use super::harkara::Paused;
 use super::{Args, harkara, svix};
@@ -46,6 +47,8 @@ pub(super) struct Adapter {
     /// The body of a call, with placeholders.
     pub(super) template: String,
     pub(super) payloads: Payloads,
+    /// Events of a call, a line each.
+    pub(super) batch: u64,
     /// What an accepted call has to bring to the sink.
     pub(super) deliveries_per_call: u64,
     /// The endpoints, if they are to be resumed once everything is published.
@@ -79,21 +82,30 @@ impl Adapter {
                 None => generic.body_template.clone(),
             },
             payloads,
+            batch: 1,
             deliveries_per_call: args.endpoints,
             paused: None,
         })
     }
 
-    /// The call that publishes event `n`, at `ts_us`.
+    /// The call of this number, at `ts_us`: one event, or a batch of the next ones.
     pub(super) fn request(&self, n: u64, ts_us: u64) -> Result<(HeaderMap, Bytes)> {
-        let id = self.payloads.id(n);
-        let ts = ts_us.to_string();
-        let fill = |text: &str| text.replace("{id}", &id).replace("{ts_us}", &ts);
+        let events = n * self.batch..(n + 1) * self.batch;
+        let lines: Vec<_> = events.map(|n| self.body(n, ts_us)).collect();
+        Ok((self.headers(n, ts_us)?, lines.join("\n").into()))
+    }
+
+    pub(super) fn headers(&self, n: u64, ts_us: u64) -> Result<HeaderMap> {
         let mut headers = json_headers();
         for (name, value) in &self.headers {
-            headers.insert(name, fill(value).parse()?);
+            headers.insert(name, self.fill(value, (n, ts_us)).parse()?);
         }
-        let mut body = fill(&self.template);
+        Ok(headers)
+    }
+
+    /// What publishes event `n`.
+    pub(super) fn body(&self, n: u64, ts_us: u64) -> String {
+        let mut body = self.fill(&self.template, (n, ts_us));
         if body.contains("{payload}") {
             body = body.replace("{payload}", &self.payloads.event(n, ts_us));
         }
@@ -101,7 +113,17 @@ impl Adapter {
             let used = body.len() - "{pad}".len();
             body = body.replace("{pad}", self.payloads.pad(n, used));
         }
-        Ok((headers, body.into()))
+        body
+    }
+
+    fn fill(&self, text: &str, (n, ts_us): (u64, u64)) -> String {
+        let text = text.replace("{id}", &self.payloads.id(n));
+        text.replace("{ts_us}", &ts_us.to_string())
+    }
+
+    /// Whether the answer says that all events of a call were taken.
+    pub(super) fn took_all(&self, reply: &[u8]) -> bool {
+        self.batch == 1 || memmem::find_iter(reply, r#""status":201"#).count() as u64 == self.batch
     }
 }
 
@@ -116,6 +138,7 @@ mod tests {
             headers: vec![("idempotency-key".parse().unwrap(), "key-{id}".to_owned())],
             template: r#"{"id":"{id}","at":{ts_us},"pad":"{pad}"}"#.to_owned(),
             payloads: Payloads::new(300),
+            batch: 1,
             deliveries_per_call: 1,
             paused: None,
         };
@@ -125,5 +148,24 @@ mod tests {
         assert_eq!(body.len(), 300);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["id"], &body["at"]), (&id.into(), &1234.into()));
+    }
+
+    #[test]
+    fn a_batch_is_a_line_for_each_of_its_events() {
+        let adapter = Adapter {
+            url: "http://127.0.0.1/".parse().unwrap(),
+            headers: Vec::new(),
+            template: "{id}".to_owned(),
+            payloads: Payloads::new(300),
+            batch: 2,
+            deliveries_per_call: 2,
+            paused: None,
+        };
+        let (_, body) = adapter.request(3, 0).unwrap();
+        let lines = [6, 7].map(|n| adapter.payloads.id(n)).join("\n");
+        assert_eq!(body, lines);
+        let (taken, refused) = (r#"{"line":1,"status":201}"#, r#"{"line":2,"status":409}"#);
+        assert!(adapter.took_all([taken, taken].concat().as_bytes()));
+        assert!(!adapter.took_all([taken, refused].concat().as_bytes()));
     }
 }

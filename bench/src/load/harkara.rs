@@ -1,7 +1,7 @@
 //! Harkara, as the platform and as a merchant: endpoints made, orders prepared, a pause ended.
 //!
 //! It speaks the public API with the keys that a sandbox's first start leaves in its data folder,
-//! and knows nothing else of the server. Only `load.rs` and `adapter.rs` call it.
+//! and knows nothing else of the server. `load.rs`, `adapter.rs` and `others.rs` call it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::adapter::Adapter;
@@ -43,6 +43,14 @@ pub(super) struct Args {
     /// events, orders: pause the endpoints until all is published, and measure the drain
     #[arg(long)]
     pub(super) while_paused: bool,
+    /// events: where `poison` listens; 1,000 endpoints of 40 merchants are made at its receivers and
+    /// kept busy
+    #[arg(long, value_name = "URL")]
+    pub(super) poison: Option<Uri>,
+    /// events: at the very end, publish N events for another merchant's endpoint at the sink that
+    /// takes one a second, so that deliveries are due when the server is stopped
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) owe: u64,
 }
 
 /// Endpoints that hold deliveries back until they are resumed.
@@ -65,11 +73,15 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
     let mut harkara = Harkara::open(args)?;
     let paused = harkara.make_endpoints(args).await?;
     Ok(Adapter {
-        url: harkara.at("/events")?,
+        url: harkara.at(match args.batch {
+            1 => "/events",
+            _ => "/events/batch",
+        })?,
         headers: vec![(AUTHORIZATION, harkara.platform.clone())],
         template: EVENT.to_owned(),
         payloads,
-        deliveries_per_call: args.endpoints,
+        batch: args.batch,
+        deliveries_per_call: args.endpoints * args.batch,
         paused,
     })
 }
@@ -84,12 +96,14 @@ pub(super) async fn set_up_orders(args: &super::Args, payloads: Payloads) -> Res
         headers: vec![(AUTHORIZATION, harkara.merchant.clone())],
         template: PAYMENT.to_owned(),
         payloads,
+        batch: 1,
         deliveries_per_call: args.endpoints * EVENTS_PER_PAYMENT,
         paused,
     })
 }
 
-struct Harkara {
+/// A server, and who we are to it.
+pub(super) struct Harkara {
     client: Client,
     server: String,
     /// The `Authorization` of the platform, and of the merchant.
@@ -98,18 +112,38 @@ struct Harkara {
 }
 
 impl Harkara {
-    fn open(args: &super::Args) -> Result<Self> {
+    pub(super) fn open(args: &super::Args) -> Result<Self> {
         let folder = &args.harkara.data_dir;
         let merchant = key(folder, "sandbox-merchant.key")?;
         Ok(Self {
             client: Client::new(&args.server.parse()?)?,
             server: args.server.trim_end_matches('/').to_owned(),
             platform: format!("Bearer {}", key(folder, "platform.key")?),
-            merchant: format!("Basic {}", STANDARD.encode(format!("{merchant}:"))),
+            merchant: basic(&merchant),
         })
     }
 
-    fn at(&self, path: &str) -> Result<Uri> {
+    /// A new merchant, whose endpoints are made with what is returned.
+    pub(super) async fn make_merchant(&mut self, merchant_id: &str) -> Result<Self> {
+        let (at, new) = (
+            self.at("/merchants")?,
+            json!({ "merchant_id": merchant_id }),
+        );
+        let platform = HeaderValue::from_str(&self.platform)?;
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, platform)]);
+        let made = self.client.post_json(&at, headers, &new).await?;
+        let key = made["api_key"]
+            .as_str()
+            .context("a merchant without a key")?;
+        Ok(Self {
+            client: Client::new(&at)?,
+            server: self.server.clone(),
+            platform: self.platform.clone(),
+            merchant: basic(key),
+        })
+    }
+
+    pub(super) fn at(&self, path: &str) -> Result<Uri> {
         Ok(format!("{}{path}", self.server).parse()?)
     }
 
@@ -121,12 +155,12 @@ impl Harkara {
     async fn make_endpoints(&mut self, args: &super::Args) -> Result<Option<Paused>> {
         let mut endpoint_ids = Vec::new();
         for url in args.endpoint_urls() {
-            endpoint_ids.push(self.make_endpoint(&url).await?);
+            endpoint_ids.push(self.make_endpoint(json!({ "url": url })).await?);
         }
         for n in 1..=args.harkara.dead_endpoints {
             // Port 1 is nobody's, so a connection is refused at once.
-            self.make_endpoint(&format!("http://127.0.0.1:1/dead/{n}"))
-                .await?;
+            let url = format!("http://127.0.0.1:1/dead/{n}");
+            self.make_endpoint(json!({ "url": url })).await?;
         }
         if !args.harkara.while_paused {
             return Ok(None);
@@ -141,8 +175,10 @@ impl Harkara {
         }))
     }
 
-    async fn make_endpoint(&mut self, url: &str) -> Result<String> {
-        let settings = json!({ "url": url, "username": "bench", "password": "bench-password" });
+    /// Makes an endpoint and gives its id; the credentials are ours.
+    pub(super) async fn make_endpoint(&mut self, mut settings: Value) -> Result<String> {
+        settings["username"] = "bench".into();
+        settings["password"] = "bench-password".into();
         let (at, headers) = (self.at("/endpoints")?, self.as_merchant()?);
         let made = self.client.post_json(&at, headers, &settings).await?;
         let id = made["endpoint_id"].as_str();
@@ -180,7 +216,7 @@ impl Harkara {
 }
 
 /// An order of a usual size; small amounts are charged by the DUMMY gateway at once.
-fn order(id: &str) -> serde_json::Value {
+fn order(id: &str) -> Value {
     json!({
         "order_id": id,
         "amount": "100.00",
@@ -193,6 +229,10 @@ fn order(id: &str) -> serde_json::Value {
         "udf1": "spring",
         "udf2": "web",
     })
+}
+
+fn basic(key: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{key}:")))
 }
 
 fn key(folder: &Path, file: &str) -> Result<String> {
@@ -218,11 +258,12 @@ mod tests {
             headers: Vec::new(),
             template: EVENT.to_owned(),
             payloads: Payloads::new(2048),
+            batch: 1,
             deliveries_per_call: 1,
             paused: None,
         };
         let (_, body) = adapter.request(3, 77).unwrap();
-        let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let event: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(event["merchant_id"], "sandbox");
         assert_eq!(body.len(), 2048);
         let marks = marks(&body).unwrap();

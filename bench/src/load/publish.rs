@@ -4,6 +4,7 @@
 //! it.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -98,7 +99,9 @@ impl Published {
     ) -> Result<Answer> {
         let (headers, body) = (headers.clone(), body.clone());
         match client.send(Method::POST, &adapter.url, headers, body).await {
-            Ok((status, _)) if status.is_success() => Ok(Answer::Accepted),
+            Ok((status, reply)) if status.is_success() && adapter.took_all(&reply) => {
+                Ok(Answer::Accepted)
+            }
             // The first try got through, but its answer did not reach us.
             Ok((StatusCode::CONFLICT, _)) if retried => {
                 add(&self.conflicts);
@@ -114,18 +117,19 @@ impl Published {
     }
 }
 
-/// Starts the publishers on `local`; the future ends when every event was tried.
+/// Starts the publishers of these calls on `local`; the future ends when each was tried.
 pub(super) fn publish_all(
     args: &Args,
+    calls: Range<u64>,
     adapter: &Rc<Adapter>,
     published: &Rc<Published>,
     local: &LocalSet,
 ) -> impl Future<Output = Result<()>> + use<> {
     let (jobs, queue) = mpsc::unbounded_channel();
     match args.rate {
-        Some(rate) => pace(args.count, rate, jobs),
+        Some(rate) => pace(calls, rate, jobs),
         None => {
-            for n in 0..args.count {
+            for n in calls {
                 jobs.send((n, None)).expect("the receiver lives below");
             }
         }
@@ -161,11 +165,11 @@ pub(super) fn publish_all(
 }
 
 /// Hands out events on schedule, from a thread of its own.
-fn pace(count: u64, rate: f64, jobs: mpsc::UnboundedSender<Job>) {
+fn pace(calls: Range<u64>, rate: f64, jobs: mpsc::UnboundedSender<Job>) {
     std::thread::spawn(move || {
         let start = now();
-        for n in 0..count {
-            let due = start + Duration::from_secs_f64(n as f64 / rate);
+        for (nth, n) in calls.enumerate() {
+            let due = start + Duration::from_secs_f64(nth as f64 / rate);
             sleep_until(due);
             let late = due.elapsed().as_micros() as u64;
             if jobs.send((n, Some(now_us() - late))).is_err() {

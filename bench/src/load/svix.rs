@@ -49,6 +49,7 @@ pub(super) async fn set_up(args: &super::Args, payloads: Payloads) -> Result<Ada
             r#"{{{event_id}"eventType":"payment_order.updated","payload":{{payload}}}}"#
         ),
         payloads,
+        batch: 1,
         deliveries_per_call: args.endpoints,
         paused: None,
     })
