@@ -58,6 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ],
         "correct what does not compile",
     )?;
+    let begun = unix_seconds();
     let lab = Lab::new(args.smaller)?;
     let (mut taken, mut failed) = (Vec::new(), Vec::new());
     for (number, take) in FIGURES.iter().filter(|(number, _)| wanted(number)) {
@@ -77,8 +78,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             println!("{number:<6}not measured: {why}");
         }
     }
+    let seconds = unix_seconds().saturating_sub(begun);
+    eprintln!("measured in {seconds} s");
     if let Some(path) = &args.json {
-        let report = format!("{:#}\n", report(&taken, &lab)?);
+        let mut report = report(&taken, &lab)?;
+        report["seconds"] = seconds.into();
+        let report = format!("{report:#}\n");
         fs::write(path, report).with_context(|| format!("failed to write {}", path.display()))?;
     }
     if !failed.is_empty() {

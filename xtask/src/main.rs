@@ -37,7 +37,7 @@ enum Task {
     ///
     /// The ordinary tests prove the same by runs of addresses; this takes nothing for granted.
     Sweep,
-    /// Measures the server against what this machine can do, in a few minutes.
+    /// Measures the server against what this machine can do, in less than ten minutes.
     ///
     /// It builds release binaries and starts a fresh server for each figure. Nothing else should
     /// run meanwhile.

@@ -8,10 +8,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use super::figures::number;
 use super::processes::{Server, Sink, harness};
@@ -40,8 +42,24 @@ pub(super) struct Lab {
 struct Setup<'a> {
     name: &'static str,
     scheme: &'static str,
-    options: &'a [&'a str],
+    /// Which of its figures says which run is in the middle.
+    by: &'static str,
+    options: &'a str,
 }
+
+/// By how much the harness delivered.
+const RATE: &str = "/delivered_per_s";
+/// By how long that took where the rate is given.
+const P99: &str = "/e2e_ms/p99";
+
+/// The events of the open loop: so many a second, for as long as it takes to make up a 99th
+/// percentile, after a few seconds that are not measured.
+const OPEN_LOOP: &str = "--adapter events --rate 200 --warm-up-s 5";
+
+/// Deliveries that wait for an endpoint that nobody listens at.
+const WAITING: u64 = 1_000_000;
+/// How long the first attempt after a start may take before something must be wrong.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(60);
 
 impl Lab {
     /// A lab with release binaries that have been built. `smaller` divides how much is measured.
@@ -71,22 +89,13 @@ impl Lab {
     /// What the machine can do without a server.
     pub(super) fn limit_per_second(&self) -> Result<f64> {
         let run = self.once("limit", || {
-            middle("requests_per_s", || {
+            middle("/requests_per_s", || {
                 let sink = Sink::start(&self.binaries, None)?;
                 let url = format!("http://{}/hook", sink.address);
                 let count = (200_000 / self.smaller).to_string();
-                let sizes = [
-                    "--concurrency",
-                    "64",
-                    "--count",
-                    &count,
-                    "--body-size",
-                    "2048",
-                ];
-                harness(
-                    &self.binaries,
-                    [&["limit", "--url", &url][..], &sizes].concat(),
-                )
+                let mut arguments = vec!["limit", "--url", &url, "--count", &count];
+                arguments.extend("--concurrency 64 --body-size 2048".split_whitespace());
+                harness(&self.binaries, arguments)
             })
         })?;
         number(&run, "/requests_per_s")
@@ -98,7 +107,8 @@ impl Lab {
         self.load(&Setup {
             name: "one_endpoint",
             scheme: "http",
-            options: &["--adapter", "events", "--count", &count],
+            by: RATE,
+            options: &format!("--adapter events --count {count}"),
         })
     }
 
@@ -108,7 +118,8 @@ impl Lab {
         self.load(&Setup {
             name: "orders",
             scheme: "http",
-            options: &["--adapter", "orders", "--count", &count],
+            by: RATE,
+            options: &format!("--adapter orders --count {count}"),
         })
     }
 
@@ -118,18 +129,83 @@ impl Lab {
         self.load(&Setup {
             name: "https",
             scheme: "https",
-            options: &["--adapter", "events", "--count", &count],
+            by: RATE,
+            options: &format!("--adapter events --count {count}"),
         })
     }
 
     /// P6 and P7: 200 events a second, whatever the server does.
     pub(super) fn open_loop(&self) -> Result<Value> {
-        let count = (4000 / self.smaller).max(200).to_string();
+        let count = self.open_loop_count();
         self.load(&Setup {
             name: "open_loop",
             scheme: "http",
-            options: &["--adapter", "events", "--count", &count, "--rate", "200"],
+            by: P99,
+            options: &format!("{OPEN_LOOP} --count {count}"),
         })
+    }
+
+    /// P12: the same beside 1,000 endpoints that do their worst.
+    pub(super) fn beside_poison(&self) -> Result<Value> {
+        let count = self.open_loop_count();
+        self.once("beside_poison", || {
+            middle(P99, || {
+                let poison = Sink::poison(&self.binaries)?;
+                let at = &poison.address;
+                let setup = Setup {
+                    name: "beside_poison",
+                    scheme: "http",
+                    by: P99,
+                    options: &format!("{OPEN_LOOP} --count {count} --poison http://{at}"),
+                };
+                let place = Place::new(&self.binaries)?;
+                let server = place.start_server(&self.binaries)?;
+                // Ended, not stopped: a stop would wait for attempts that hang.
+                self.publish(&setup, &place, &server)
+            })
+        })
+    }
+
+    fn open_loop_count(&self) -> String {
+        (4000 / self.smaller).max(200).to_string()
+    }
+
+    /// P8 and P15: a million deliveries wait for a dead endpoint, and the server is started again.
+    pub(super) fn waiting(&self) -> Result<Value> {
+        self.once("waiting", || self.waiting_once())
+    }
+
+    fn waiting_once(&self) -> Result<Value> {
+        let place = Place::new(&self.binaries)?;
+        let batches = (WAITING / 1000 / self.smaller).max(1).to_string();
+        let server = place.start_server(&self.binaries)?;
+        let setup = Setup {
+            name: "waiting",
+            scheme: "http",
+            by: RATE,
+            options: &format!(
+                "--adapter events --batch 1000 --count {batches} --concurrency 4 \
+                 --endpoints 0 --dead-endpoints 1 --settle-ms 5000 --owe 60"
+            ),
+        };
+        let mut run = self.publish(&setup, &place, &server)?;
+        run["store_bytes"] = server.stop()?.into();
+        place.sink.reset()?;
+        let started_us = unix_us();
+        let _server = place.start_server(&self.binaries)?;
+        let first_us = loop {
+            if let Some(first_us) = place.sink.first_arrival_us()? {
+                break first_us;
+            }
+            let waited = Duration::from_micros(unix_us() - started_us);
+            ensure!(
+                waited < FIRST_ATTEMPT,
+                "nothing was sent {FIRST_ATTEMPT:?} after the start"
+            );
+            pause(Duration::from_millis(20));
+        };
+        run["first_attempt_s"] = ((first_us - started_us) as f64 / 1e6).into();
+        Ok(run)
     }
 
     /// P11: deliveries that waited for a paused endpoint, from its resumption.
@@ -138,7 +214,8 @@ impl Lab {
         self.load(&Setup {
             name: "drain",
             scheme: "http",
-            options: &["--adapter", "events", "--count", &count, "--while-paused"],
+            by: RATE,
+            options: &format!("--adapter events --count {count} --while-paused"),
         })
     }
 
@@ -148,14 +225,8 @@ impl Lab {
         self.load(&Setup {
             name: "fan_out",
             scheme: "http",
-            options: &[
-                "--adapter",
-                "events",
-                "--count",
-                &count,
-                "--endpoints",
-                "10",
-            ],
+            by: RATE,
+            options: &format!("--adapter events --count {count} --endpoints 10"),
         })
     }
 
@@ -168,60 +239,39 @@ impl Lab {
     }
 
     fn load(&self, setup: &Setup<'_>) -> Result<Value> {
-        self.once(setup.name, || {
-            middle("delivered_per_s", || self.load_once(setup))
-        })
+        self.once(setup.name, || middle(setup.by, || self.load_once(setup)))
     }
 
     fn load_once(&self, setup: &Setup<'_>) -> Result<Value> {
-        let folder = tempfile::tempdir().context("failed to make a folder for the run")?;
-        let sink = Sink::start(&self.binaries, Some(folder.path()))?;
-        let (name, ca_file) = (
-            format!("{SINK_NAME}=127.0.0.1"),
-            folder.path().join("ca.pem"),
-        );
-        let server = Server::start(
-            &self.binaries,
-            folder.path(),
-            &[
-                ("DESTINATIONS__STATIC_NAMES", OsStr::new(&name)),
-                ("DESTINATIONS__CA_FILE", ca_file.as_os_str()),
-                ("DELIVERY__PERMITS_PER_ENDPOINT", OsStr::new("64")),
-            ],
-        )?;
+        let place = Place::new(&self.binaries)?;
+        let server = place.start_server(&self.binaries)?;
+        let mut run = self.publish(setup, &place, &server)?;
+        run["store_bytes"] = server.stop()?.into();
+        Ok(run)
+    }
+
+    /// Publishes as the setup says, and gives what the harness measured.
+    fn publish(&self, setup: &Setup<'_>, place: &Place, server: &Server) -> Result<Value> {
+        let sink = &place.sink.address;
         let port = sink
-            .address
             .rsplit(':')
             .next()
             .context("an address without a port")?;
         let endpoint_url = format!("{}://{SINK_NAME}:{port}/hook", setup.scheme);
-        let sink_url = format!("http://{}", sink.address);
+        let sink_url = format!("http://{sink}");
         let server_url = format!("http://{}", server.address);
         let (data, pid) = (
             server.data.to_string_lossy(),
             format!("server={}", server.id()),
         );
-        let common = [
-            "load",
-            "--server",
-            &server_url,
-            "--data-dir",
-            &data,
-            "--pid",
-            &pid,
-            "--sink-url",
-            &sink_url,
-            "--endpoint-url",
-            &endpoint_url,
-            "--body-size",
-            "2048",
-            "--timeout-s",
-            "15",
-        ];
-        let mut run = harness(&self.binaries, [&common[..], setup.options].concat())?;
+        let mut arguments = vec!["load", "--server", &server_url, "--sink-url", &sink_url];
+        arguments.extend(["--data-dir", &data, "--pid", &pid]);
+        arguments.extend(["--endpoint-url", &endpoint_url]);
+        arguments.extend("--body-size 2048 --timeout-s 15".split_whitespace());
+        arguments.extend(setup.options.split_whitespace());
+        let run = harness(&self.binaries, arguments)?;
         let refused = number(&run, "/refused")?;
         ensure!(refused == 0.0, "the server refused {refused} calls");
-        run["store_bytes"] = server.stop()?.into();
         Ok(run)
     }
 
@@ -235,30 +285,73 @@ impl Lab {
     }
 }
 
-/// Takes a run several times and keeps the one in the middle by its rate, with the rates of all.
-fn middle(rate: &str, take: impl Fn() -> Result<Value>) -> Result<Value> {
+/// Where a run takes place: a folder and a sink of its own.
+struct Place {
+    folder: TempDir,
+    sink: Sink,
+}
+
+impl Place {
+    fn new(binaries: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir().context("failed to make a folder for the run")?;
+        let sink = Sink::start(binaries, Some(folder.path()))?;
+        Ok(Self { folder, sink })
+    }
+
+    /// A server on the folder's store, which it finds as the last one left it.
+    fn start_server(&self, binaries: &Path) -> Result<Server> {
+        let folder = self.folder.path();
+        let (name, ca_file) = (format!("{SINK_NAME}=127.0.0.1"), folder.join("ca.pem"));
+        let settings = [
+            ("DESTINATIONS__STATIC_NAMES", OsStr::new(&name)),
+            ("DESTINATIONS__CA_FILE", ca_file.as_os_str()),
+        ];
+        Server::start(binaries, folder, &settings)
+    }
+}
+
+/// Takes a run several times and keeps the one in the middle by one of its figures, with that figure
+/// of all.
+fn middle(by: &str, take: impl Fn() -> Result<Value>) -> Result<Value> {
     let mut runs = (0..TIMES).map(|_| take()).collect::<Result<Vec<_>>>()?;
-    let of = |run: &Value| run[rate].as_f64().unwrap_or_default();
+    let of = |run: &Value| run.pointer(by).and_then(Value::as_f64).unwrap_or_default();
     runs.sort_by(|a, b| of(a).total_cmp(&of(b)));
     let all: Vec<f64> = runs.iter().map(of).collect();
     let mut middle = runs.swap_remove(TIMES / 2);
-    middle["all_rates"] = all.into();
+    middle["all"] = json!({ by: all });
     Ok(middle)
+}
+
+/// The clock that the sink reads, too.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when the server was started is what is measured from"
+)]
+fn unix_us() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.expect("the clock is past 1970").as_micros() as u64
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sink is asked again and again until something has arrived"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_run_in_the_middle_is_kept_whole() {
         let rates = RefCell::new(vec![30.0, 10.0, 20.0]);
-        let run = middle("rate", || {
+        let run = middle("/rate", || {
             let rate: f64 = rates.borrow_mut().pop().unwrap();
             Ok(json!({ "rate": rate, "cpu": rate * 2.0 }))
         });
-        let kept = json!({ "rate": 20.0, "cpu": 40.0, "all_rates": [10.0, 20.0, 30.0] });
+        let kept = json!({ "rate": 20.0, "cpu": 40.0, "all": { "/rate": [10.0, 20.0, 30.0] } });
         assert_eq!(run.unwrap(), kept);
     }
 }

@@ -5,7 +5,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -17,6 +18,16 @@ use serde_json::Value;
 /// Longer than a server takes to finish what is in flight.
 const STOP: Duration = Duration::from_secs(45);
 
+/// Gives a program as many open files as the machine allows before it starts: poisoned receivers hold
+/// thousands of connections open.
+const ALL_FILES: &str = r#"ulimit -S -n "$(ulimit -H -n)" && exec "$0" "$@""#;
+
+fn with_all_files(binaries: &Path, program: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", ALL_FILES]).arg(binaries.join(program));
+    command
+}
+
 /// A process that ends with its handle.
 struct Process {
     child: Child,
@@ -26,8 +37,7 @@ struct Process {
 
 impl Process {
     /// Starts a program and waits for the address that it says it listens at.
-    fn start(command: &mut Command) -> Result<(Self, String)> {
-        let program = command.get_program().to_string_lossy().into_owned();
+    fn start(program: &str, command: &mut Command) -> Result<(Self, String)> {
         let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = started.with_context(|| format!("failed to start {program}"))?;
         let output = child.stdout.take().expect("its output was asked for");
@@ -92,11 +102,44 @@ impl Sink {
         if let Some(folder) = tls_folder {
             command.arg("--tls-dir").arg(folder);
         }
-        let (process, address) = Process::start(&mut command)?;
+        let (process, address) = Process::start("the sink", &mut command)?;
         Ok(Self {
             address,
             _process: process,
         })
+    }
+
+    /// Receivers that do their worst; the address is where to ask for theirs.
+    pub(super) fn poison(binaries: &Path) -> Result<Self> {
+        let mut command = with_all_files(binaries, "webhook-bench");
+        command.args(["poison", "--addr", "127.0.0.1:0"]);
+        let (process, address) = Process::start("the poison", &mut command)?;
+        Ok(Self {
+            address,
+            _process: process,
+        })
+    }
+
+    /// Lets the sink count afresh, whatever comes.
+    pub(super) fn reset(&self) -> Result<()> {
+        self.ask("POST /reset?run=").map(drop)
+    }
+
+    /// When the first delivery came, in microseconds since 1970.
+    pub(super) fn first_arrival_us(&self) -> Result<Option<u64>> {
+        let stats: Value = serde_json::from_str(&self.ask("GET /stats")?)?;
+        Ok(stats["first_arrival_us"].as_u64())
+    }
+
+    fn ask(&self, what: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address).context("failed to reach the sink")?;
+        let end = "HTTP/1.1\r\nHost: sink\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        write!(stream, "{what} {end}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        ensure!(head.contains(" 200 "), "the sink answered {head}");
+        Ok(body.to_owned())
     }
 }
 
@@ -117,7 +160,7 @@ impl Server {
         settings: &[(&str, &OsStr)],
     ) -> Result<Self> {
         let data = folder.join("data");
-        let mut command = Command::new(binaries.join("harkara"));
+        let mut command = with_all_files(binaries, "harkara");
         command
             .arg("serve")
             .env_clear()
@@ -133,7 +176,7 @@ impl Server {
                     .iter()
                     .map(|(name, value)| (format!("HARKARA_{name}"), value)),
             );
-        let (process, address) = Process::start(&mut command)?;
+        let (process, address) = Process::start("the server", &mut command)?;
         Ok(Self {
             address,
             data,
