@@ -1,10 +1,12 @@
 //! The project's own commands, run as `cargo xtask <command>`.
 //!
 //! Everything that a contributor or CI runs has one name here, and the same command line behind it.
-//! How fast the server is, `bench.rs` finds out; what a command needs of the machine is `needs.rs`'s
-//! business. No product code lives here, and none of the product's crates is needed to build it.
+//! How fast the server is, `bench.rs` finds out; `dictionary.rs` trains what stored bodies are
+//! compressed with; what a command needs of the machine is `needs.rs`'s business. No product code
+//! lives here, and of the product's crates only the contract is needed to build it.
 
 mod bench;
+mod dictionary;
 mod needs;
 
 use std::path::Path;
@@ -42,6 +44,10 @@ enum Task {
     /// It builds release binaries and starts a fresh server for each figure. Nothing else should
     /// run meanwhile.
     Bench(bench::Args),
+    /// Trains the dictionary that stored bodies are compressed with, from made-up payloads.
+    ///
+    /// One that was released is never trained again: bodies name it by its number.
+    Dictionary(dictionary::Args),
 }
 
 fn main() -> Result<()> {
@@ -51,6 +57,7 @@ fn main() -> Result<()> {
         Task::Check => ("check", check()),
         Task::Sweep => ("sweep", sweep()),
         Task::Bench(args) => ("bench", bench::run(&args)),
+        Task::Dictionary(args) => ("dictionary", dictionary::run(&args)),
     });
     let ended = if result.is_ok() { "passed" } else { "failed" };
     eprintln!(

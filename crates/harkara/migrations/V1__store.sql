@@ -56,14 +56,23 @@ create table operational_events (
     primary key (merchant_id, position)
 ) without rowid;
 
+-- What frames were made with, for as long as there are any. Every `doc` and `body` that is a blob is
+-- a zstd frame that names its dictionary by this number.
+create table dictionaries (
+    version bigint not null primary key,
+    bytes blob not null
+) without rowid;
+
 -- origin: own (decided here) or foreign (a snapshot of somebody else's ledger, which has no
--- internal id and no amount of ours). `order_key` is `order_id` in lower case.
+-- internal id and no amount of ours). `order_key` is `order_id` in lower case. An own order has its
+-- document here; the content of a foreign one is in the body of the event at `position`.
 create table orders (
     merchant_id text not null,
     order_key text not null,
     order_id text not null,
     internal_id text,
-    doc text not null,
+    doc blob,
+    position bigint,
     version bigint not null,
     origin text not null,
     status text not null,
@@ -89,7 +98,8 @@ create table order_refs (
 create table mandates (
     merchant_id text not null,
     mandate_id text not null,
-    doc text not null,
+    doc blob,
+    position bigint,
     version bigint not null,
     origin text not null,
     status text not null,
@@ -103,7 +113,8 @@ create index mandates_by_customer on mandates (merchant_id, customer_id, created
 create table notifications (
     merchant_id text not null,
     object_reference_id text not null,
-    doc text not null,
+    doc blob,
+    position bigint,
     version bigint not null,
     origin text not null,
     status text not null,

@@ -8,6 +8,7 @@
 //! the call is stored. Reads see all writes that were answered before they began.
 
 mod batch;
+mod bodies;
 mod cache;
 mod codec;
 mod endpoints;
@@ -37,6 +38,7 @@ pub use rows::*;
 pub use views::*;
 
 use batch::Committer;
+use bodies::Bodies;
 use cache::Cache;
 use sqlite::readers::Readers;
 use sqlite::{Changed, Pen, claim, commit, pull_in, settle, sweep};
@@ -52,6 +54,7 @@ struct Shared {
     committer: Committer,
     readers: Readers,
     caches: Arc<Caches>,
+    bodies: Arc<Bodies>,
     epoch: i64,
     written_at: Option<Timestamp>,
 }
@@ -91,6 +94,7 @@ impl Store {
         let written_at = sqlite::written_at(folder);
         let pen = Pen::open(folder, caches.clone())?;
         let epoch = pen.epoch();
+        let bodies = Arc::new(Bodies::load(&pen)?);
         let committer = Committer::start(pen)?;
         let readers = Readers::new(folder);
         Ok(Self {
@@ -98,6 +102,7 @@ impl Store {
                 committer,
                 readers,
                 caches,
+                bodies,
                 epoch,
                 written_at,
             }),
@@ -137,9 +142,11 @@ impl Store {
     /// A delivery whose predecessor (same endpoint and subject) has yet to show what its order mode
     /// asks for is born waiting; one for a paused endpoint is born unclaimed.
     pub async fn commit(&self, unit: Commit) -> Result<Committed, DbError> {
+        // Packed here, in the caller's task: the writer is the one thread that all wait for.
+        let packed = commit::Packed::of(&unit, &self.shared.bodies)?;
         self.shared
             .committer
-            .offer(move |pen| commit::commit(pen, &unit))
+            .offer(move |pen| commit::commit(pen, &unit, &packed))
             .await
     }
 
@@ -150,19 +157,29 @@ impl Store {
         now: Timestamp,
         lease_until: Option<Timestamp>,
     ) -> Result<Option<Claimed>, DbError> {
-        self.write(move |pen| commit::insert_replay(pen, &delivery, now, lease_until))
-            .await
+        let born = self
+            .write(move |pen| commit::insert_replay(pen, &delivery, now, lease_until))
+            .await?;
+        let opened = self.open_bodies(born.into_iter().collect(), now).await?;
+        Ok(opened.into_iter().next())
     }
 
     /// Takes due deliveries of an active endpoint: fresh ones first, then the oldest of the rest.
+    ///
+    /// One whose stored body is damaged is withdrawn with that reason and left out.
     pub async fn claim(&self, ask: ClaimAsk) -> Result<Vec<Claimed>, DbError> {
-        self.write(move |pen| claim::claim(pen, &ask)).await
+        let now = ask.now;
+        let claimed = self.write(move |pen| claim::claim(pen, &ask)).await?;
+        self.open_bodies(claimed, now).await
     }
 
     /// Records an attempt and what it means. A claim that has been taken over changes nothing,
     /// unless it brings the news that the merchant has the event.
     pub async fn settle(&self, settle: Settle) -> Result<Settled, DbError> {
-        self.write(move |pen| settle::settle(pen, &settle)).await
+        let now = settle.now;
+        let (settled, claimed) = self.write(move |pen| settle::settle(pen, &settle)).await?;
+        let claimed = self.open_bodies(claimed, now).await?;
+        Ok(Settled { claimed, ..settled })
     }
 
     /// Settles what a turn brought in one unit, which spares each a hand-over of its own. A delivery
@@ -171,8 +188,21 @@ impl Store {
         &self,
         settles: Vec<Settle>,
     ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
-        self.write(move |pen| settle::settle_all(pen, &settles))
-            .await
+        let times: Vec<Timestamp> = settles.iter().map(|settle| settle.now).collect();
+        let all = self
+            .write(move |pen| settle::settle_all(pen, &settles))
+            .await?;
+        let mut each = Vec::with_capacity(all.len());
+        for (result, now) in all.into_iter().zip(times) {
+            each.push(match result {
+                Ok((settled, claimed)) => {
+                    let claimed = self.open_bodies(claimed, now).await?;
+                    Ok(Settled { claimed, ..settled })
+                }
+                Err(refused) => Err(refused),
+            });
+        }
+        Ok(each)
     }
 
     /// Gives claims back, so that the next start need not wait for them.
@@ -196,6 +226,38 @@ impl Store {
     pub async fn sweep(&self, now: Timestamp) -> Result<Sweep, DbError> {
         let epoch = self.shared.epoch;
         self.read(move |conn| sweep::sweep(conn, epoch, now)).await
+    }
+
+    /// Unpacks the bodies of what was claimed. What is not what was stored must never be sent, and a
+    /// claim of it would come back for ever, so such a delivery is withdrawn, and a person told.
+    async fn open_bodies(
+        &self,
+        claimed: Vec<Unopened>,
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, DbError> {
+        let (mut opened, mut damaged) = (Vec::with_capacity(claimed.len()), Vec::new());
+        for Unopened(mut delivery) in claimed {
+            match self.shared.bodies.unpack(&delivery.body) {
+                Ok(body) => {
+                    delivery.body = body;
+                    opened.push(delivery);
+                }
+                Err(error) => {
+                    tracing::error!(
+                        event.id = %delivery.event_id,
+                        delivery.id = %delivery.delivery_id,
+                        %error,
+                        "withdrew a delivery; restore the event from a backup, then resend it"
+                    );
+                    damaged.push((delivery.lease(), error.to_string()));
+                }
+            }
+        }
+        if !damaged.is_empty() {
+            self.write(move |pen| settle::withdraw(pen, &damaged, now))
+                .await?;
+        }
+        Ok(opened)
     }
 
     async fn write<T: Send + 'static>(

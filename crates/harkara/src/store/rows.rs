@@ -53,6 +53,18 @@ pub enum Write {
     Snapshot(SnapshotRow),
 }
 
+impl Write {
+    /// The document that is stored with the row; the content of a snapshot is in its event.
+    pub(in crate::store) fn doc(&self) -> Option<&str> {
+        match self {
+            Self::Order(row) => Some(&row.doc),
+            Self::Mandate(row) => Some(&row.doc),
+            Self::Notification(row) => Some(&row.doc),
+            Self::Snapshot(_) => None,
+        }
+    }
+}
+
 /// An order of ours, as a document and the columns it is found and listed by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderRow {
@@ -104,14 +116,12 @@ pub struct NotificationRow {
     pub created_at: Timestamp,
 }
 
-/// The newest content that a foreign ledger sent about something of its own. It replaces the one
-/// before, but never a row that was decided here.
+/// What a foreign ledger said last of something of its own: the content of the first event of the
+/// same commit. It replaces what was said before, but never a row that was decided here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRow {
     pub kind: SnapshotKind,
     pub id: String,
-    /// JSON text, kept byte for byte.
-    pub doc: String,
     pub status: String,
     pub customer_id: Option<String>,
     pub now: Timestamp,
@@ -231,6 +241,9 @@ impl Claimed {
         }
     }
 }
+
+/// A claimed delivery whose body is still packed.
+pub(in crate::store) struct Unopened(pub(in crate::store) Claimed);
 
 /// A claim that can be given back.
 #[derive(Clone, Debug)]

@@ -116,7 +116,7 @@ pub(super) fn read(
         (None, None) => None,
     };
     Ok(Incoming {
-        snapshot: snapshot(kind, &object, json, (snapshot_id, now))?,
+        snapshot: snapshot(kind, &object, snapshot_id, now)?,
         url_override: webhook_url(api, kind, &object)?,
         request_hash: key.as_ref().map(|_| digest(text)).unwrap_or_default(),
         key,
@@ -258,8 +258,8 @@ fn given_id(id: &str) -> Result<EventId, ApiError> {
 fn snapshot(
     kind: ContentKind,
     object: &Object<'_>,
-    json: &RawValue,
-    (id, now): (String, Timestamp),
+    id: String,
+    now: Timestamp,
 ) -> Result<Option<SnapshotRow>, ApiError> {
     let field = |name: &str| format!("content.{}.{name}", kind.key());
     let status = optional(object.status, &field("status"))?.unwrap_or_default();
@@ -270,11 +270,9 @@ fn snapshot(
         ContentKind::Txn => return Ok(None),
     };
     let customer_id = optional(object.customer_id, &field("customer_id"))?;
-    let doc = json.get().to_owned();
     Ok(Some(SnapshotRow {
         kind,
         id,
-        doc,
         status,
         customer_id,
         now,

@@ -12,11 +12,17 @@ use crate::store::codec::Word;
 use crate::store::error::DbError;
 use crate::store::rows::{MandateRow, NotificationRow, OrderRow, SnapshotKind, SnapshotRow, Write};
 
-pub(super) fn write(pen: &Pen, merchant_id: &MerchantId, write: &Write) -> Result<(), DbError> {
+/// `doc` is the packed document of a row that has one of its own.
+pub(super) fn write(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    write: &Write,
+    doc: Option<&[u8]>,
+) -> Result<(), DbError> {
     match write {
-        Write::Order(row) => order(pen, merchant_id, row),
-        Write::Mandate(row) => mandate(pen, merchant_id, row),
-        Write::Notification(row) => notification(pen, merchant_id, row),
+        Write::Order(row) => order(pen, merchant_id, row, doc),
+        Write::Mandate(row) => mandate(pen, merchant_id, row, doc),
+        Write::Notification(row) => notification(pen, merchant_id, row, doc),
         Write::Snapshot(row) => snapshot(pen, merchant_id, row),
     }
 }
@@ -48,7 +54,12 @@ const INSERT_REF: &str = "
     on conflict (merchant_id, kind, value) do update set order_key = excluded.order_key
     where order_refs.order_key = excluded.order_key";
 
-fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbError> {
+fn order(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    row: &OrderRow,
+    doc: Option<&[u8]>,
+) -> Result<(), DbError> {
     let merchant = merchant_id.as_str();
     let key = row.order_id.as_str().to_lowercase();
     let changed = match row.version {
@@ -59,7 +70,7 @@ fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbEr
                 key,
                 row.order_id.as_str(),
                 row.internal_id,
-                row.doc,
+                doc,
                 row.status,
                 row.amount_minor,
                 row.currency,
@@ -73,7 +84,7 @@ fn order(pen: &Pen, merchant_id: &MerchantId, row: &OrderRow) -> Result<(), DbEr
             params![
                 merchant,
                 key,
-                row.doc,
+                doc,
                 version,
                 row.status,
                 row.amount_minor,
@@ -105,7 +116,12 @@ const UPDATE_MANDATE: &str = "
     update mandates set doc = ?3, version = ?4, status = ?5, customer_id = ?6, order_id = ?7
     where merchant_id = ?1 and mandate_id = ?2 and version = ?4 - 1 and origin = 'own'";
 
-fn mandate(pen: &Pen, merchant_id: &MerchantId, row: &MandateRow) -> Result<(), DbError> {
+fn mandate(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    row: &MandateRow,
+    doc: Option<&[u8]>,
+) -> Result<(), DbError> {
     let (merchant, id) = (merchant_id.as_str(), row.mandate_id.as_str());
     let order_id = row.order_id.as_ref().map(|id| id.as_str());
     let changed = match row.version {
@@ -114,7 +130,7 @@ fn mandate(pen: &Pen, merchant_id: &MerchantId, row: &MandateRow) -> Result<(), 
             params![
                 merchant,
                 id,
-                row.doc,
+                doc,
                 row.status,
                 row.customer_id,
                 order_id,
@@ -126,7 +142,7 @@ fn mandate(pen: &Pen, merchant_id: &MerchantId, row: &MandateRow) -> Result<(), 
             params![
                 merchant,
                 id,
-                row.doc,
+                doc,
                 version,
                 row.status,
                 row.customer_id,
@@ -146,7 +162,12 @@ const UPDATE_NOTIFICATION: &str = "
     update notifications set doc = ?3, version = ?4, status = ?5, mandate_id = ?6
     where merchant_id = ?1 and object_reference_id = ?2 and version = ?4 - 1 and origin = 'own'";
 
-fn notification(pen: &Pen, merchant_id: &MerchantId, row: &NotificationRow) -> Result<(), DbError> {
+fn notification(
+    pen: &Pen,
+    merchant_id: &MerchantId,
+    row: &NotificationRow,
+    doc: Option<&[u8]>,
+) -> Result<(), DbError> {
     let (merchant, id) = (merchant_id.as_str(), row.object_reference_id.as_str());
     let mandate_id = row.mandate_id.as_str();
     let changed = match row.version {
@@ -155,7 +176,7 @@ fn notification(pen: &Pen, merchant_id: &MerchantId, row: &NotificationRow) -> R
             params![
                 merchant,
                 id,
-                row.doc,
+                doc,
                 row.status,
                 mandate_id,
                 row.created_at.as_micros()
@@ -163,35 +184,35 @@ fn notification(pen: &Pen, merchant_id: &MerchantId, row: &NotificationRow) -> R
         )?,
         version => pen.execute(
             UPDATE_NOTIFICATION,
-            params![merchant, id, row.doc, version, row.status, mandate_id],
+            params![merchant, id, doc, version, row.status, mandate_id],
         )?,
     };
     guarded(changed, format_args!("notification {id}"), row.version)
 }
 
 const SNAPSHOT_ORDER: &str = "
-    insert into orders (merchant_id, order_key, order_id, doc, version, origin, status,
+    insert into orders (merchant_id, order_key, order_id, position, version, origin, status,
         customer_id, created_at, updated_at)
     values (?1, ?2, ?3, ?4, 1, 'foreign', ?5, ?6, ?7, ?7)
-    on conflict (merchant_id, order_key) do update set doc = excluded.doc,
+    on conflict (merchant_id, order_key) do update set position = excluded.position,
         version = orders.version + 1, status = excluded.status,
         customer_id = excluded.customer_id, updated_at = excluded.updated_at
     where orders.origin = 'foreign'";
 
 const SNAPSHOT_MANDATE: &str = "
-    insert into mandates (merchant_id, mandate_id, doc, version, origin, status, customer_id,
+    insert into mandates (merchant_id, mandate_id, position, version, origin, status, customer_id,
         created_at)
     values (?1, ?2, ?3, 1, 'foreign', ?4, ?5, ?6)
-    on conflict (merchant_id, mandate_id) do update set doc = excluded.doc,
+    on conflict (merchant_id, mandate_id) do update set position = excluded.position,
         version = mandates.version + 1, status = excluded.status,
         customer_id = excluded.customer_id
     where mandates.origin = 'foreign'";
 
 const SNAPSHOT_NOTIFICATION: &str = "
-    insert into notifications (merchant_id, object_reference_id, doc, version, origin, status,
+    insert into notifications (merchant_id, object_reference_id, position, version, origin, status,
         created_at)
     values (?1, ?2, ?3, 1, 'foreign', ?4, ?5)
-    on conflict (merchant_id, object_reference_id) do update set doc = excluded.doc,
+    on conflict (merchant_id, object_reference_id) do update set position = excluded.position,
         version = notifications.version + 1, status = excluded.status
     where notifications.origin = 'foreign'";
 
@@ -199,27 +220,28 @@ fn snapshot(pen: &Pen, merchant_id: &MerchantId, row: &SnapshotRow) -> Result<()
     let SnapshotRow {
         kind,
         id,
-        doc,
         status,
         customer_id,
         now,
     } = row;
+    // The event that tells of it comes next.
+    let position = pen.next_position();
     let (merchant, now) = (merchant_id.as_str(), now.as_micros());
     let changed = match kind {
         SnapshotKind::Order => {
             let key = id.to_lowercase();
             pen.execute(
                 SNAPSHOT_ORDER,
-                params![merchant, key, id, doc, status, customer_id, now],
+                params![merchant, key, id, position, status, customer_id, now],
             )?
         }
         SnapshotKind::Mandate => pen.execute(
             SNAPSHOT_MANDATE,
-            params![merchant, id, doc, status, customer_id, now],
+            params![merchant, id, position, status, customer_id, now],
         )?,
         SnapshotKind::Notification => pen.execute(
             SNAPSHOT_NOTIFICATION,
-            params![merchant, id, doc, status, now],
+            params![merchant, id, position, status, now],
         )?,
     };
     match changed {

@@ -10,7 +10,7 @@ use rusqlite::{Row, params};
 use super::Pen;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
-use crate::store::rows::{ClaimAsk, Claimed, Lease, Pick};
+use crate::store::rows::{ClaimAsk, Claimed, Lease, Pick, Unopened};
 
 /// How long a delivery that nobody has sent yet counts as just born, and goes before the backlog.
 const FRESH_MICROS: i64 = 60_000_000;
@@ -48,11 +48,11 @@ const TAKE: &str = "
     where merchant_id = ?1 and delivery_id = ?2";
 
 /// Nothing is due at an endpoint that is not being called.
-pub(in crate::store) fn claim(pen: &Pen, ask: &ClaimAsk) -> Result<Vec<Claimed>, DbError> {
+pub(in crate::store) fn claim(pen: &Pen, ask: &ClaimAsk) -> Result<Vec<Unopened>, DbError> {
     let Some(rate_per_second) = rate_if_called(pen, ask)? else {
         return Ok(Vec::new());
     };
-    let claimed: Vec<Claimed> = pick(pen, ask, rate_per_second)?;
+    let claimed: Vec<Unopened> = pick(pen, ask, rate_per_second)?;
     for delivery in &claimed {
         take(pen, ask, delivery)?;
     }
@@ -64,16 +64,17 @@ pub(super) fn claim_one(
     pen: &Pen,
     ask: &ClaimAsk,
     delivery_id: &str,
-) -> Result<Option<Claimed>, DbError> {
+) -> Result<Option<Unopened>, DbError> {
     let Some(rate_per_second) = rate_if_called(pen, ask)? else {
         return Ok(None);
     };
     let key = params![ask.merchant_id.as_str(), delivery_id];
     let claimed = pen.find(ONE, key, |row| {
-        Ok(Claimed {
+        let Unopened(claimed) = read_claimed(row, ask)?;
+        Ok(Unopened(Claimed {
             rate_per_second,
-            ..read_claimed(row, ask)?
-        })
+            ..claimed
+        }))
     })?;
     if let Some(delivery) = &claimed {
         take(pen, ask, delivery)?;
@@ -90,7 +91,7 @@ fn rate_if_called(pen: &Pen, ask: &ClaimAsk) -> Result<Option<Option<u32>>, DbEr
     pen.find(sql, key, |row| row.get(0))
 }
 
-fn take(pen: &Pen, ask: &ClaimAsk, delivery: &Claimed) -> Result<(), DbError> {
+fn take(pen: &Pen, ask: &ClaimAsk, Unopened(delivery): &Unopened) -> Result<(), DbError> {
     let row = params![
         ask.merchant_id.as_str(),
         delivery.delivery_id.as_str(),
@@ -102,7 +103,7 @@ fn take(pen: &Pen, ask: &ClaimAsk, delivery: &Claimed) -> Result<(), DbError> {
 
 /// A delivery without an attempt is due from its birth: a due time ahead of now means that the clock
 /// went back, and is no reason to wait.
-fn pick(pen: &Pen, ask: &ClaimAsk, rate: Option<u32>) -> Result<Vec<Claimed>, DbError> {
+fn pick(pen: &Pen, ask: &ClaimAsk, rate: Option<u32>) -> Result<Vec<Unopened>, DbError> {
     let now = ask.now.as_micros();
     let fresh_from = match ask.pick {
         Pick::FreshFirst => now - FRESH_MICROS,
@@ -117,9 +118,11 @@ fn pick(pen: &Pen, ask: &ClaimAsk, rate: Option<u32>) -> Result<Vec<Claimed>, Db
         rest.truncate(room);
         picked.extend(rest);
     }
-    let claimed = picked.into_iter().map(|(_, claimed)| Claimed {
-        rate_per_second: rate,
-        ..claimed
+    let claimed = picked.into_iter().map(|(_, Unopened(claimed))| {
+        Unopened(Claimed {
+            rate_per_second: rate,
+            ..claimed
+        })
     });
     Ok(claimed.collect())
 }
@@ -131,7 +134,7 @@ fn due(
     ask: &ClaimAsk,
     (retried, from, to): (i64, i64, i64),
     limit: usize,
-) -> Result<Vec<(i64, Claimed)>, DbError> {
+) -> Result<Vec<(i64, Unopened)>, DbError> {
     let mut statement = pen.prepare(DUE)?;
     let rows = statement.query_map(
         params![
@@ -149,8 +152,8 @@ fn due(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn read_claimed(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Claimed> {
-    Ok(Claimed {
+fn read_claimed(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Unopened> {
+    Ok(Unopened(Claimed {
         merchant_id: ask.merchant_id.clone(),
         delivery_id: DeliveryId::new(row.get::<_, String>("delivery_id")?),
         endpoint_id: ask.endpoint_id.clone(),
@@ -167,7 +170,7 @@ fn read_claimed(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Claimed> {
         overtaking: row.get("overtaking")?,
         rate_per_second: None,
         body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
-    })
+    }))
 }
 
 /// Ends leases early. A claim that was taken over or settled meanwhile is left alone.

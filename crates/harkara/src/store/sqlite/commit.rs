@@ -12,13 +12,42 @@ use rusqlite::params;
 
 use super::place::{Line, Place, place};
 use super::{Pen, aggregates};
+use crate::store::bodies::Bodies;
 use crate::store::codec::Word;
 use crate::store::error::DbError;
 use crate::store::rows::{
     Claimed, Commit, Committed, CommittedEvent, NewEvent, NewIdempotencyKey, ScheduledOutcome,
+    Unopened,
 };
 
-pub(in crate::store) fn commit(pen: &mut Pen, unit: &Commit) -> Result<Committed, DbError> {
+/// What a commit stores packed, in the order in which the commit has it.
+pub(in crate::store) struct Packed {
+    bodies: Vec<Vec<u8>>,
+    /// `None` where a write has no document of its own.
+    docs: Vec<Option<Vec<u8>>>,
+}
+
+impl Packed {
+    pub(in crate::store) fn of(unit: &Commit, bodies: &Bodies) -> Result<Self, DbError> {
+        let events = unit.events.iter();
+        let docs = unit.writes.iter().map(|write| match write.doc() {
+            Some(doc) => bodies.pack(doc.as_bytes()).map(Some),
+            None => Ok(None),
+        });
+        Ok(Self {
+            bodies: events
+                .map(|new| bodies.pack(&new.event.body))
+                .collect::<Result<_, _>>()?,
+            docs: docs.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+pub(in crate::store) fn commit(
+    pen: &mut Pen,
+    unit: &Commit,
+    packed: &Packed,
+) -> Result<Committed, DbError> {
     let merchant_id = &unit.merchant_id;
     if let Some(id) = &unit.finished {
         finish(pen, merchant_id, id)?;
@@ -26,19 +55,19 @@ pub(in crate::store) fn commit(pen: &mut Pen, unit: &Commit) -> Result<Committed
     if let Some(key) = &unit.idempotency {
         insert_idempotency_key(pen, merchant_id, key, unit.now)?;
     }
-    for write in &unit.writes {
-        aggregates::write(pen, merchant_id, write)?;
+    for (write, doc) in unit.writes.iter().zip(&packed.docs) {
+        aggregates::write(pen, merchant_id, write, doc.as_deref())?;
     }
     for outcome in &unit.schedule {
         schedule(pen, outcome)?;
     }
     let mut committed = Committed::default();
-    for new in &unit.events {
+    for (new, body) in unit.events.iter().zip(&packed.bodies) {
         assert_eq!(
             &new.event.merchant_id, merchant_id,
             "a unit is about one merchant"
         );
-        let born = insert_event(pen, new)?;
+        let born = insert_event(pen, new, body)?;
         for delivery in &new.deliveries {
             let claimed = insert_delivery(pen, &born, delivery, (unit.now, unit.lease_until))?;
             committed.claimed.extend(claimed);
@@ -58,7 +87,7 @@ pub(in crate::store) fn insert_replay(
     delivery: &NewDelivery,
     now: Timestamp,
     lease_until: Option<Timestamp>,
-) -> Result<Option<Claimed>, DbError> {
+) -> Result<Option<Unopened>, DbError> {
     let sql = "
         select e.position, e.sequence, e.name, e.subject, b.body
         from events e
@@ -76,7 +105,7 @@ pub(in crate::store) fn insert_replay(
     })?;
     let born =
         born.ok_or_else(|| DbError::stale(format!("event {} does not exist", delivery.event_id)))?;
-    insert_delivery(pen, &born, delivery, (now, lease_until))
+    Ok(insert_delivery(pen, &born, delivery, (now, lease_until))?.map(Unopened))
 }
 
 /// A scheduled outcome is carried out once: whoever deletes its row.
@@ -150,14 +179,14 @@ const INSERT_EVENT: &str = "
 const INSERT_BODY: &str = "
     insert into event_bodies (merchant_id, position, body) values (?1, ?2, ?3)";
 
-fn insert_event(pen: &mut Pen, new: &NewEvent) -> Result<Born, DbError> {
+fn insert_event(pen: &mut Pen, new: &NewEvent, body: &[u8]) -> Result<Born, DbError> {
     let event = &new.event;
     let merchant = event.merchant_id.as_str();
     let subject = event.subject.key();
     let last: Option<i64> =
         pen.find(LAST_SEQUENCE, params![merchant, subject], |row| row.get(0))?;
     let sequence = last.unwrap_or(0) + 1;
-    let position = pen.next_position();
+    let position = pen.take_position();
     pen.execute(
         INSERT_EVENT,
         params![
@@ -171,7 +200,7 @@ fn insert_event(pen: &mut Pen, new: &NewEvent) -> Result<Born, DbError> {
             event.created_at.as_micros(),
         ],
     )?;
-    pen.execute(INSERT_BODY, params![merchant, position, &event.body[..]])?;
+    pen.execute(INSERT_BODY, params![merchant, position, body])?;
     let name = event.name.as_str().to_owned();
     Ok(Born {
         position,

@@ -144,7 +144,12 @@ impl Pen {
         self.epoch
     }
 
-    fn next_position(&mut self) -> i64 {
+    /// The position that the next event will have.
+    fn next_position(&self) -> i64 {
+        self.position + 1
+    }
+
+    fn take_position(&mut self) -> i64 {
         self.position += 1;
         self.position
     }

@@ -5,6 +5,7 @@
 
 use harkara_core::delivery::{DeliveryState, Verdict};
 use harkara_core::endpoint::{EndpointState, OrderMode};
+use harkara_core::id::{DeliveryId, MerchantId};
 use harkara_core::time::Timestamp;
 use rusqlite::params;
 
@@ -15,10 +16,15 @@ use crate::store::codec::{Columns, Word, micros};
 use crate::store::endpoints::state_columns;
 use crate::store::error::{DbError, DbErrorKind};
 use crate::store::rows::{
-    AttemptVerdict, ClaimAsk, Claimed, HealthWrite, NewOperationalEvent, Pick, Settle, Settled,
+    AttemptVerdict, ClaimAsk, HealthWrite, Lease, NewOperationalEvent, Pick, Settle, Settled,
+    Unopened,
 };
 
-pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled, DbError> {
+/// What it released and claimed comes beside it, still packed.
+pub(in crate::store) fn settle(
+    pen: &mut Pen,
+    settle: &Settle,
+) -> Result<(Settled, Vec<Unopened>), DbError> {
     let stored = stored(pen, settle)?;
     let held = stored.fence == settle.fence && stored.state == DeliveryState::Pending;
     record_attempt(pen, settle, held)?;
@@ -26,7 +32,7 @@ pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled
     let late_news =
         settle.verdict == Verdict::Delivered && stored.state != DeliveryState::Delivered;
     if !held && !late_news {
-        return Ok(Settled::default());
+        return Ok(Default::default());
     }
     apply(pen, settle)?;
     if held {
@@ -37,23 +43,26 @@ pub(in crate::store) fn settle(pen: &mut Pen, settle: &Settle) -> Result<Settled
         Some(_) | None => false,
     };
     // After a stop, so that nothing is claimed for an endpoint that is no longer called.
-    let (released, claimed) = release_waiting(pen, settle)?;
+    let ask = settle.lease_until.map(|until| ask(settle, until));
+    let waited_for = (&settle.merchant_id, &settle.delivery_id);
+    let (released, claimed) = release_waiting(pen, waited_for, settle.now, ask.as_ref())?;
     if let Some(told) = settle.told.as_ref().filter(|_| held) {
         tell(pen, settle, told)?;
     }
-    Ok(Settled {
+    let settled = Settled {
         held,
         released,
-        claimed,
+        claimed: Vec::new(),
         stopped,
-    })
+    };
+    Ok((settled, claimed))
 }
 
 /// Several at once. One that is refused alone was refused before it changed anything.
 pub(in crate::store) fn settle_all(
     pen: &mut Pen,
     settles: &[Settle],
-) -> Result<Vec<Result<Settled, DbError>>, DbError> {
+) -> Result<Vec<Result<(Settled, Vec<Unopened>), DbError>>, DbError> {
     let each = settles.iter().map(|one| match settle(pen, one) {
         Err(error) if error.kind == DbErrorKind::Stale => Ok(Err(error)),
         result => result.map(Ok),
@@ -139,6 +148,33 @@ fn apply(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
     Ok(())
 }
 
+/// Ends claimed deliveries that cannot be sent, each for its reason, and lets those behind them go on.
+/// A claim that was taken over or settled meanwhile is left alone.
+pub(in crate::store) fn withdraw(
+    pen: &Pen,
+    claims: &[(Lease, String)],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let sql = "
+        update deliveries set state = 'withdrawn', reason = ?4, settled_at = ?5, due_at = null,
+            node = 0, lease_until = 0
+        where merchant_id = ?1 and delivery_id = ?2 and fence = ?3 and state = 'pending'";
+    for (claim, reason) in claims {
+        let (merchant_id, delivery_id) = (&claim.merchant_id, &claim.delivery_id);
+        let row = params![
+            merchant_id.as_str(),
+            delivery_id.as_str(),
+            claim.fence,
+            reason,
+            now.as_micros()
+        ];
+        if pen.execute(sql, row)? > 0 {
+            release_waiting(pen, (merchant_id, delivery_id), now, None)?;
+        }
+    }
+    Ok(())
+}
+
 /// A delivery that waits for the one that was settled.
 struct Waiting {
     delivery_id: String,
@@ -148,12 +184,17 @@ struct Waiting {
     mode: OrderMode,
 }
 
-/// Gives those that wait for this delivery a new place. The ones that are due now are claimed where
-/// that was asked for, and else counted.
-fn release_waiting(pen: &Pen, settle: &Settle) -> Result<(i64, Vec<Claimed>), DbError> {
-    let merchant_id = settle.merchant_id.as_str();
+/// Gives those that wait for a delivery a new place. The ones that are due now are claimed where
+/// that is asked for, and else counted.
+fn release_waiting(
+    pen: &Pen,
+    (merchant_id, delivery_id): (&MerchantId, &DeliveryId),
+    now: Timestamp,
+    ask: Option<&ClaimAsk>,
+) -> Result<(i64, Vec<Unopened>), DbError> {
+    let merchant_id = merchant_id.as_str();
     let (mut released, mut claimed) = (0, Vec::new());
-    for next in waiting(pen, merchant_id, settle.delivery_id.as_str())? {
+    for next in waiting(pen, merchant_id, delivery_id.as_str())? {
         let line = Line {
             merchant_id,
             endpoint_id: &next.endpoint_id,
@@ -161,7 +202,7 @@ fn release_waiting(pen: &Pen, settle: &Settle) -> Result<(i64, Vec<Claimed>), Db
             sequence: next.sequence,
         };
         let place = place(pen, &line, next.mode)?;
-        let due_at = place.waiting_on.is_none().then_some(settle.now);
+        let due_at = place.waiting_on.is_none().then_some(now);
         let sql = "
             update deliveries set state = ?3, due_at = ?4, waiting_on = ?5, overtaking = ?6
             where merchant_id = ?1 and delivery_id = ?2";
@@ -180,8 +221,8 @@ fn release_waiting(pen: &Pen, settle: &Settle) -> Result<(i64, Vec<Claimed>), Db
         ];
         pen.execute(sql, row)?;
         if state == DeliveryState::Pending {
-            let taken = match settle.lease_until {
-                Some(lease_until) => claim_one(pen, &ask(settle, lease_until), &next.delivery_id)?,
+            let taken = match ask {
+                Some(ask) => claim_one(pen, ask, &next.delivery_id)?,
                 None => None,
             };
             released += i64::from(taken.is_none());

@@ -231,6 +231,47 @@ async fn settling_stops_the_endpoint_and_tells_its_merchant_in_the_same_breath()
     assert_eq!(names(&world.claim(at(60), 10).await), "");
 }
 
+/// The disk turns a bit over in the body of `a`: nobody is sent it, it is no claim for ever, and what
+/// stands behind it goes on.
+#[tokio::test]
+async fn a_damaged_body_is_never_sent() {
+    let world = World::new().await;
+    for (name, order) in [("a", "o-1"), ("b", "o-1"), ("c", "o-2")] {
+        world.born(name, order, None).await;
+    }
+    let flip = world.store.write(|pen| {
+        let sql = "select body from event_bodies where position = 1";
+        let mut frame: Vec<u8> = pen.find(sql, [], |row| row.get(0))?.unwrap();
+        let middle = frame.len() / 2;
+        frame[middle] ^= 1;
+        pen.execute(
+            "update event_bodies set body = ?1 where position = 1",
+            [frame],
+        )
+    });
+    flip.await.unwrap();
+    assert_eq!(names(&world.claim(at(1), 10).await), "c");
+    assert_eq!(names(&world.claim(at(2), 10).await), "b");
+    let a = world.delivery("a").await;
+    assert_eq!(
+        (a.state, a.settled_at),
+        (DeliveryState::Withdrawn, Some(at(1)))
+    );
+    insta::assert_snapshot!(a.reason.unwrap(), @r"
+    a stored body is not what was written: Restored data doesn't match checksum
+    ");
+    let mut again = delivery("again", &EventId::new("evt_a"));
+    again.kind = DeliveryKind::Replay;
+    let replayed = world.store.insert_replay(again, at(3), Some(at(9))).await;
+    assert_eq!(replayed.unwrap(), None);
+    assert_eq!(
+        world.delivery("again").await.state,
+        DeliveryState::Withdrawn
+    );
+    let read = world.store.event(&ms(), &EventId::new("evt_a")).await;
+    assert_eq!(kind(read), DbErrorKind::Corrupt);
+}
+
 #[tokio::test]
 async fn a_deleted_endpoint_takes_its_deliveries_with_it() {
     let world = World::new().await;

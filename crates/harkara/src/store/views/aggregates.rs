@@ -1,16 +1,23 @@
 //! Orders, mandates and notifications as they are stored, own and foreign alike.
 //!
-//! The document is handed out unread; the columns are those that lists are made of. An order is
+//! The document is handed out unread: our own as it was written, a foreign one cut out of the event
+//! that last told of it, byte for byte. The columns are those that lists are made of. An order is
 //! found by its id in any case, its public id, or one of its transactions and refunds.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId};
 use harkara_core::time::Timestamp;
-use rusqlite::types::ToSql;
+use rusqlite::types::{ToSql, Type};
 use rusqlite::{Row, params};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::events::{HAD, OWED};
 use super::{count, first, rows};
 use crate::store::Store;
+use crate::store::bodies::Bodies;
 use crate::store::codec::{Columns, Word, micros};
 use crate::store::error::DbError;
 use crate::store::rows::{Origin, RefKind};
@@ -94,8 +101,12 @@ impl Store {
         let sql = select_orders("o.merchant_id = ?1 and o.order_key = ?2");
         let merchant_id = merchant_id.clone();
         let key = order_id.as_str().to_lowercase();
-        self.read(move |conn| first(conn, &sql, params![merchant_id.as_str(), key], read_order))
-            .await
+        let bodies = self.shared.bodies.clone();
+        self.read(move |conn| {
+            let wanted = params![merchant_id.as_str(), key];
+            first(conn, &sql, wanted, |row| read_order(row, &bodies))
+        })
+        .await
     }
 
     /// The order behind a public link.
@@ -105,7 +116,8 @@ impl Store {
     ) -> Result<Option<OrderView>, DbError> {
         let sql = select_orders("o.internal_id = ?1");
         let internal_id = internal_id.to_owned();
-        self.read(move |conn| first(conn, &sql, [internal_id], read_order))
+        let bodies = self.shared.bodies.clone();
+        self.read(move |conn| first(conn, &sql, [internal_id], |row| read_order(row, &bodies)))
             .await
     }
 
@@ -121,13 +133,10 @@ impl Store {
                 where merchant_id = ?1 and kind = ?2 and value = ?3)",
         );
         let (merchant_id, value) = (merchant_id.clone(), value.to_owned());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            first(
-                conn,
-                &sql,
-                params![merchant_id.as_str(), kind.word(), value],
-                read_order,
-            )
+            let wanted = params![merchant_id.as_str(), kind.word(), value];
+            first(conn, &sql, wanted, |row| read_order(row, &bodies))
         })
         .await
     }
@@ -139,6 +148,7 @@ impl Store {
         filter: &OrderFilter,
     ) -> Result<OrderPage, DbError> {
         let (merchant_id, filter) = (merchant_id.clone(), filter.clone());
+        let bodies = self.shared.bodies.clone();
         self.read_long(move |conn| {
             let wanted = wanted_orders(filter.notified);
             let (after, before) = (micros(filter.created_after), micros(filter.created_before));
@@ -159,7 +169,7 @@ impl Store {
                 select_orders(&wanted)
             );
             Ok(OrderPage {
-                orders: rows(conn, &page, &values[..], read_order)?,
+                orders: rows(conn, &page, &values[..], |row| read_order(row, &bodies))?,
                 total,
             })
         })
@@ -172,15 +182,12 @@ impl Store {
         merchant_id: &MerchantId,
         mandate_id: &MandateId,
     ) -> Result<Option<MandateView>, DbError> {
-        let sql = "select * from mandates where merchant_id = ?1 and mandate_id = ?2";
+        let sql = format!("{SELECT_MANDATES} where m.merchant_id = ?1 and m.mandate_id = ?2");
         let (merchant_id, mandate_id) = (merchant_id.clone(), mandate_id.clone());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            first(
-                conn,
-                sql,
-                params![merchant_id.as_str(), mandate_id.as_str()],
-                read_mandate,
-            )
+            let wanted = params![merchant_id.as_str(), mandate_id.as_str()];
+            first(conn, &sql, wanted, |row| read_mandate(row, &bodies))
         })
         .await
     }
@@ -191,17 +198,15 @@ impl Store {
         merchant_id: &MerchantId,
         customer_id: &str,
     ) -> Result<Vec<MandateView>, DbError> {
-        let sql = "
-            select * from mandates where merchant_id = ?1 and customer_id = ?2
-            order by created_at desc, mandate_id";
+        let sql = format!(
+            "{SELECT_MANDATES} where m.merchant_id = ?1 and m.customer_id = ?2
+            order by m.created_at desc, m.mandate_id"
+        );
         let (merchant_id, customer_id) = (merchant_id.clone(), customer_id.to_owned());
+        let bodies = self.shared.bodies.clone();
         self.read_long(move |conn| {
-            rows(
-                conn,
-                sql,
-                params![merchant_id.as_str(), customer_id],
-                read_mandate,
-            )
+            let wanted = params![merchant_id.as_str(), customer_id];
+            rows(conn, &sql, wanted, |row| read_mandate(row, &bodies))
         })
         .await
     }
@@ -213,19 +218,22 @@ impl Store {
         object_reference_id: &NotificationRef,
     ) -> Result<Option<NotificationView>, DbError> {
         let sql = "
-            select * from notifications where merchant_id = ?1 and object_reference_id = ?2";
+            select n.*, b.body from notifications n
+            left join event_bodies b on b.merchant_id = n.merchant_id and b.position = n.position
+            where n.merchant_id = ?1 and n.object_reference_id = ?2";
         let (merchant_id, id) = (merchant_id.clone(), object_reference_id.clone());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            first(
-                conn,
-                sql,
-                params![merchant_id.as_str(), id.as_str()],
-                read_notification,
-            )
+            let wanted = params![merchant_id.as_str(), id.as_str()];
+            first(conn, sql, wanted, |row| read_notification(row, &bodies))
         })
         .await
     }
 }
+
+const SELECT_MANDATES: &str = "
+    select m.*, b.body from mandates m
+    left join event_bodies b on b.merchant_id = m.merchant_id and b.position = m.position";
 
 /// Whether an order (`o`) is notified, from the events about it.
 fn notified_order() -> String {
@@ -236,7 +244,9 @@ fn notified_order() -> String {
 
 fn select_orders(wanted: &str) -> String {
     format!(
-        "select o.*, {} as notified from orders o where {wanted}",
+        "select o.*, b.body, {} as notified from orders o
+        left join event_bodies b on b.merchant_id = o.merchant_id and b.position = o.position
+        where {wanted}",
         notified_order()
     )
 }
@@ -255,12 +265,35 @@ fn wanted_orders(notified: Option<bool>) -> String {
     )
 }
 
-fn read_order(row: &Row<'_>) -> rusqlite::Result<OrderView> {
+/// Our own document, or what a foreign ledger said in the event that the row names.
+fn read_doc(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<String> {
+    let own: Option<Vec<u8>> = row.get("doc")?;
+    let read = match own {
+        Some(frame) => bodies.unpack_text(&frame).map_err(DbError::from),
+        None => content(row, bodies),
+    };
+    read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error)))
+}
+
+/// The text under the one key of an event's `content`.
+fn content(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        content: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    }
+    let body = bodies.unpack(&row.get::<_, Vec<u8>>("body")?)?;
+    let envelope: Envelope<'_> = serde_json::from_slice(&body)?;
+    let one = envelope.content.into_values().next();
+    Ok(one.map_or_else(String::new, |json| json.get().to_owned()))
+}
+
+fn read_order(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<OrderView> {
     Ok(OrderView {
         merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
         order_id: OrderId::new(row.get::<_, String>("order_id")?),
         internal_id: row.get("internal_id")?,
-        doc: row.get("doc")?,
+        doc: read_doc(row, bodies)?,
         version: row.get("version")?,
         origin: row.word("origin")?,
         status: row.get("status")?,
@@ -273,10 +306,10 @@ fn read_order(row: &Row<'_>) -> rusqlite::Result<OrderView> {
     })
 }
 
-fn read_mandate(row: &Row<'_>) -> rusqlite::Result<MandateView> {
+fn read_mandate(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<MandateView> {
     Ok(MandateView {
         mandate_id: MandateId::new(row.get::<_, String>("mandate_id")?),
-        doc: row.get("doc")?,
+        doc: read_doc(row, bodies)?,
         version: row.get("version")?,
         origin: row.word("origin")?,
         status: row.get("status")?,
@@ -286,10 +319,10 @@ fn read_mandate(row: &Row<'_>) -> rusqlite::Result<MandateView> {
     })
 }
 
-fn read_notification(row: &Row<'_>) -> rusqlite::Result<NotificationView> {
+fn read_notification(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<NotificationView> {
     Ok(NotificationView {
         object_reference_id: NotificationRef::new(row.get::<_, String>("object_reference_id")?),
-        doc: row.get("doc")?,
+        doc: read_doc(row, bodies)?,
         version: row.get("version")?,
         origin: row.word("origin")?,
         status: row.get("status")?,

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{count, first};
 use crate::store::Store;
+use crate::store::bodies::Bodies;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
 
@@ -127,13 +128,15 @@ impl Store {
             select_events()
         );
         let (merchant_id, event_id) = (merchant_id.clone(), event_id.clone());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            first(
-                conn,
-                &sql,
-                params![merchant_id.as_str(), event_id.as_str()],
-                |row| Ok((read_event(row)?, read_body(row)?)),
-            )
+            let wanted = params![merchant_id.as_str(), event_id.as_str()];
+            let found = first(conn, &sql, wanted, |row| {
+                Ok((read_event(row)?, row.get::<_, Vec<u8>>("body")?))
+            })?;
+            found
+                .map(|(event, frame)| Ok((event, bodies.unpack(&frame)?)))
+                .transpose()
         })
         .await
     }
@@ -150,8 +153,8 @@ impl Store {
         ask: FeedAsk,
         bounds: Bounds,
     ) -> Result<FeedPage, DbError> {
-        let merchant_id = merchant_id.clone();
-        self.read_long(move |conn| feed(conn, &merchant_id, &ask, &bounds))
+        let (merchant_id, packed) = (merchant_id.clone(), self.shared.bodies.clone());
+        self.read_long(move |conn| feed(conn, &merchant_id, &ask, (&bounds, &packed)))
             .await
     }
 }
@@ -160,7 +163,7 @@ fn feed(
     conn: &Connection,
     merchant_id: &MerchantId,
     ask: &FeedAsk,
-    bounds: &Bounds,
+    (bounds, packed): (&Bounds, &Bodies),
 ) -> Result<FeedPage, DbError> {
     let filter = &ask.filter;
     let subject = filter.subject.as_ref().map(Subject::key);
@@ -185,7 +188,7 @@ fn feed(
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let body = match ask.bodies {
-            true => Some(read_body(row)?),
+            true => Some(packed.unpack(&row.get::<_, Vec<u8>>("body")?)?),
             false => None,
         };
         bytes += body.as_ref().map_or(0, Bytes::len);
@@ -254,10 +257,6 @@ pub(super) fn event_of(
     );
     let wanted = params![merchant_id.as_str(), event_id.as_str()];
     first(conn, &sql, wanted, read_event)
-}
-
-fn read_body(row: &Row<'_>) -> rusqlite::Result<Bytes> {
-    row.get::<_, Vec<u8>>("body").map(Bytes::from)
 }
 
 fn read_event(row: &Row<'_>) -> rusqlite::Result<EventView> {
