@@ -2,16 +2,67 @@
 //!
 //! No network and no clock: `load` and `limit` make payloads with it, `sink` reads marks.
 
+use fastrand::Rng;
 use memchr::memmem;
+
+const DIGITS: &[u8] = b"0123456789";
+const HEX: &[u8] = b"0123456789abcdef";
+const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+const NAMES: &[&str] = &[
+    "aditi", "bharat", "chitra", "deepak", "esha", "farhan", "gauri", "harish", "indira", "jatin",
+    "kavya", "lalit", "manasi", "nikhil", "pooja", "rohan", "sunita", "tarun", "usha", "varun",
+];
+const BANKS: &[&str] = &[
+    "Canara Bank",
+    "Federal Bank",
+    "Karur Vysya",
+    "Yes Bank",
+    "Union Bank",
+];
+
+/// Every key that the reference's sample of a paid order has.
+const ORDER: &str = concat!(
+    r#"{"offers":[],"txn_id":"sandbox-<id>-1","udf7":"","payment_method":"<brand>","#,
+    r#""txn_uuid":"moz<uuid>","metadata":{"bench_id":"<id>","bench_ts_us":<ts_us>,"#,
+    r#""payment_page_client_id":"sandbox","merchant_payload":"{\"cart\":\"<sku>\"}"},"#,
+    r#""udf5":"","status_id":21,"amount_refunded":0,"udf9":"","status":"CHARGED","#,
+    r#""bank_error_message":"","id":"ordeh_<link>","auth_type":"THREE_DS","udf3":"","udf6":"","#,
+    r#""udf10":"","effective_amount":<amount>,"product_id":"sku-<sku>","order_id":"<id>","#,
+    r#""return_url":"https://lamps.example/paid","payment_gateway_response":{"#,
+    r#""gateway_response":{"authCode":"<code>","resMessage":"Approved","#,
+    r#""mandateToken":"mt_<token>","resCode":"00"},"#,
+    r#""created":"2026-11-24T<minute>:<second>Z","auth_id_code":"<code>"},"udf1":"web","#,
+    r#""currency":"INR","udf4":"","customer_id":"cst_<customer>","#,
+    r#""date_created":"2026-11-24T<minute>:02Z","gateway_id":23,"payment_links":{"#,
+    r#""web":"https://lamps.example/merchant/pay/ordeh_<link>","#,
+    r#""iframe":"https://lamps.example/merchant/ipay/ordeh_<link>","#,
+    r#""mobile":"https://lamps.example/merchant/pay/ordeh_<link>?mobile=true"},"#,
+    r#""maximum_eligible_refund_amount":<amount>,"txn_detail":{"express_checkout":false,"#,
+    r#""txn_id":"sandbox-<id>-1","txn_amount":<amount>,"error_message":"","#,
+    r#""txn_uuid":"moz<uuid>","created":"2026-11-24T<minute>:07Z","#,
+    r#""metadata":{"payment_channel":"WEB"},"gateway":"RAZORPAY","status":"CHARGED","#,
+    r#""net_amount":<amount>,"order_id":"<id>","currency":"INR","error_code":"","#,
+    r#""gateway_id":23,"txn_flow_type":"CARD_TRANSACTION","redirect":true},"#,
+    r#""bank_error_code":"","udf8":"","payment_method_type":"CARD","#,
+    r#""customer_phone":"<phone>","merchant_id":"sandbox","#,
+    r#""customer_email":"<mail>@inbox.example","udf2":"","amount":<amount>,"#,
+    r#""refunded":false,"card":{"last_four_digits":"<four>","card_isin":"<isin>","#,
+    r#""card_brand":"<brand>","card_type":"CREDIT","card_issuer":"<bank>","#,
+    r#""name_on_card":"<name>","expiry_month":"<month>","expiry_year":"<year>","#,
+    r#""card_reference":"<reference>","card_fingerprint":"<fingerprint>","#,
+    r#""using_saved_card":false,"saved_to_locker":false,"using_token":false}}"#,
+);
 
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
-/// Makes payloads of a fixed size. The padding is random text, so that a server that compresses
-/// what it stores gains no more than it would on real data.
+/// Makes payloads. Those of a fixed size are padded with random text, which nothing compresses; an
+/// order has the size and as much chance in it as a real one.
 pub(crate) struct Payloads {
     run: String,
     size: usize,
     noise: String,
+    /// Whether an event is an order, or what a foreign platform might have.
+    orders: bool,
 }
 
 impl Payloads {
@@ -21,6 +72,15 @@ impl Payloads {
             run: format!("r{:08x}", fastrand::u32(..)),
             size,
             noise: noise.collect(),
+            orders: false,
+        }
+    }
+
+    /// The same, whose events are paid orders.
+    pub(crate) fn of_orders(self) -> Self {
+        Self {
+            orders: true,
+            ..self
         }
     }
 
@@ -39,8 +99,62 @@ impl Payloads {
         &self.noise[from..from + self.size.saturating_sub(used)]
     }
 
+    /// A paid order as a foreign ledger tells of it: every value that differs from one order to the
+    /// next differs here, and is as long as it is in practice.
+    fn order(&self, n: u64, ts_us: u64) -> String {
+        let run = u64::from_str_radix(&self.run[1..], 16).expect("a run is a hexadecimal number");
+        let random = &mut Rng::with_seed((run << 32) + n);
+        let mut order = String::with_capacity(2 * ORDER.len());
+        let amount = format!("{}.{:02}", random.u32(10..90_000), random.u32(..100));
+        let name = |random: &mut Rng| NAMES[random.usize(..NAMES.len())];
+        let (first, last) = (name(random), name(random));
+        let values = [
+            ("id", self.id(n)),
+            ("ts_us", ts_us.to_string()),
+            ("link", text(random, HEX, 32)),
+            ("uuid", text(random, ALPHABET, 16)),
+            ("code", text(random, LOWER, 6)),
+            ("token", text(random, HEX, 12)),
+            ("customer", text(random, LOWER, 14)),
+            ("amount", amount),
+            (
+                "minute",
+                format!("{:02}:{:02}", random.u32(..24), random.u32(..60)),
+            ),
+            ("second", format!("{:02}", random.u32(..60))),
+            ("isin", text(random, DIGITS, 6)),
+            ("four", text(random, DIGITS, 4)),
+            ("month", format!("{:02}", random.u32(1..13))),
+            ("year", random.u32(2027..2034).to_string()),
+            ("reference", text(random, HEX, 20)),
+            ("fingerprint", text(random, HEX, 20)),
+            ("name", format!("{first} {last}")),
+            ("mail", format!("{first}.{last}{}", text(random, DIGITS, 3))),
+            ("phone", format!("9{}", text(random, DIGITS, 9))),
+            ("bank", BANKS[random.usize(..BANKS.len())].to_owned()),
+            (
+                "brand",
+                ["VISA", "MASTERCARD", "RUPAY"][random.usize(..3)].to_owned(),
+            ),
+            ("sku", text(random, DIGITS, 5)),
+        ];
+        let mut rest = ORDER;
+        while let Some((before, after)) = rest.split_once('<') {
+            order.push_str(before);
+            let (name, after) = after.split_once('>').expect("a placeholder ends");
+            let value = values.iter().find(|(known, _)| *known == name);
+            order.push_str(&value.expect("each placeholder has a value").1);
+            rest = after;
+        }
+        order.push_str(rest);
+        order
+    }
+
     /// A payment event as one JSON object, as a foreign platform might have it.
     pub(crate) fn event(&self, n: u64, ts_us: u64) -> String {
+        if self.orders {
+            return self.order(n, ts_us);
+        }
         let head = format!(
             concat!(
                 r#"{{"bench_id":"{id}","bench_ts_us":{ts},"event":"payment_order.updated","#,
@@ -66,6 +180,11 @@ impl Payloads {
         let pad = self.pad(n, head.len() + TAIL.len());
         [&head, pad, TAIL].concat()
     }
+}
+
+fn text(random: &mut Rng, of: &[u8], length: usize) -> String {
+    let letters = (0..length).map(|_| char::from(of[random.usize(..of.len())]));
+    letters.collect()
 }
 
 /// What a delivered body says of itself.
@@ -117,6 +236,18 @@ mod tests {
         let marks = marks(event.as_bytes()).unwrap();
         assert_eq!(marks.id, payloads.id(7).as_bytes());
         assert_eq!(marks.ts_us, Some(1_700_000_000_000_001));
+    }
+
+    #[test]
+    fn orders_are_json_with_values_of_their_own_and_carry_their_marks() {
+        let payloads = Payloads::new(0);
+        let [one, other] = [7, 8].map(|n| payloads.order(n, 34));
+        assert!((1900..2300).contains(&one.len()), "{}", one.len());
+        let json: serde_json::Value = serde_json::from_str(&one).unwrap();
+        assert_eq!(json["order_id"], payloads.id(7));
+        assert_eq!(json["card"]["using_token"], false);
+        assert_ne!(one, other);
+        assert_eq!(marks(one.as_bytes()).unwrap().ts_us, Some(34));
     }
 
     #[test]

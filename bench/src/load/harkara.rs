@@ -20,8 +20,14 @@ use crate::payload::Payloads;
 /// What a payment that goes well causes: `TXN_CREATED`, `TXN_CHARGED`, `ORDER_SUCCEEDED`.
 const EVENTS_PER_PAYMENT: u64 = 3;
 
-/// An event of the platform's own ledger, with our marks where the content is passed on.
-const EVENT: &str = concat!(
+/// An event of the platform's own ledger about a paid order, which carries our marks.
+const ORDER_EVENT: &str = concat!(
+    r#"{"merchant_id":"sandbox","event_name":"ORDER_SUCCEEDED","id":"{id}","#,
+    r#""content":{"order":{payload}}}"#,
+);
+
+/// The worst case: an order that is nearly all random letters.
+const NOISE_EVENT: &str = concat!(
     r#"{"merchant_id":"sandbox","event_name":"ORDER_SUCCEEDED","id":"{id}","content":{"order":{"#,
     r#""order_id":"{id}","status":"CHARGED","#,
     r#""metadata":{"bench_id":"{id}","bench_ts_us":{ts_us}},"udf1":"{pad}"}}}"#,
@@ -32,8 +38,20 @@ const PAYMENT: &str = concat!(
     r#""format":"json"}"#,
 );
 
+/// What the events of a foreign ledger are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Content {
+    /// A paid order with all that such orders have, of about 2 KB
+    Order,
+    /// Random letters up to --body-size, which nothing compresses
+    Noise,
+}
+
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// events: what they are made of
+    #[arg(long, value_enum, default_value_t = Content::Order)]
+    payload: Content,
     /// events, orders: the server's data folder, where its keys are
     #[arg(long, default_value = "harkara-data")]
     data_dir: PathBuf,
@@ -78,8 +96,11 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
             _ => "/events/batch",
         })?,
         headers: vec![(AUTHORIZATION, harkara.platform.clone())],
-        template: EVENT.to_owned(),
-        payloads,
+        template: match args.harkara.payload {
+            Content::Order => ORDER_EVENT.to_owned(),
+            Content::Noise => NOISE_EVENT.to_owned(),
+        },
+        payloads: payloads.of_orders(),
         batch: args.batch,
         deliveries_per_call: args.endpoints * args.batch,
         paused,
@@ -256,7 +277,7 @@ mod tests {
         let adapter = Adapter {
             url: "http://127.0.0.1/events".parse().unwrap(),
             headers: Vec::new(),
-            template: EVENT.to_owned(),
+            template: NOISE_EVENT.to_owned(),
             payloads: Payloads::new(2048),
             batch: 1,
             deliveries_per_call: 1,
