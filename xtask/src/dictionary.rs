@@ -54,8 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the store compresses, each kind of it once: webhooks in both orders of keys that occur, and
-/// the documents of our own ledger.
+/// What the store compresses, each kind of it once: webhooks in both orders of keys that occur, the
+/// documents of our own ledger, and what usual servers answer.
 fn samples(root: &Path) -> Result<Vec<String>> {
     let mut samples = Vec::new();
     for path in json_files(&root.join("harkara-webhook/golden"))? {
@@ -71,6 +71,7 @@ fn samples(root: &Path) -> Result<Vec<String>> {
     for path in json_files(&root.join("harkara-core/golden"))? {
         samples.push(compact(&fs::read_to_string(path)?));
     }
+    samples.extend(EVIDENCE.iter().map(|text| (*text).to_owned()));
     Ok(samples)
 }
 
@@ -168,6 +169,29 @@ fn other(word: &str, random: &mut Rng) -> String {
     let made = (kept.len()..word.len()).map(|_| digit(random));
     format!("{kept}{}", made.collect::<String>())
 }
+
+/// What an attempt leaves behind: how long its parts took, and the head of the answer.
+const EVIDENCE: &[&str] = &[
+    concat!(
+        r#"{"dns_us":1204,"connect_us":2412,"tls_us":4893,"write_us":1040,"first_byte_us":21105,"#,
+        r#""answer_headers":[["server","nginx"],["date","Tue, 24 Nov 2026 11:05:17 GMT"],"#,
+        r#"["content-type","application/json; charset=utf-8"],["content-length","15"],"#,
+        r#"["connection","keep-alive"],["x-powered-by","Express"],["vary","Accept-Encoding"],"#,
+        r#"["etag","W/\"2-nOO9QiTIwXgNtWtBJezz8kv3SLc\""],["x-request-id","5a2c1d0f9e8b47d6"],"#,
+        r#"["cache-control","no-cache, no-store, must-revalidate"],["cf-cache-status","DYNAMIC"],"#,
+        r#"["cf-ray","8c9d1f5b7a2e3c41-BOM"],["strict-transport-security","max-age=31536000"]],"#,
+        r#""answer_body":"{\"status\":\"ok\"}"}"#,
+    ),
+    concat!(
+        r#"{"overtaking":true,"connect_us":2412,"write_us":1040,"first_byte_us":21105,"#,
+        r#""answer_headers":[["content-type","text/html; charset=UTF-8"],["content-length","0"],"#,
+        r#"["date","Thu, 06 Aug 2026 09:35:41 GMT"],["server","Apache"]],"answer_body":"OK"}"#,
+    ),
+    concat!(
+        r#"{"write_us":4040,"first_byte_us":9105,"answer_headers":[["content-length","0"],"#,
+        r#"["date","Mon, 12 Jan 2026 18:15:27 GMT"]]}"#,
+    ),
+];
 
 /// What people and shops are called in the samples, and what else they may be called.
 const OTHERS: &[(&str, &[&str])] = &[

@@ -180,13 +180,14 @@ fn memory(lab: &Lab) -> Result<Figure> {
 }
 
 fn disk(lab: &Lab) -> Result<Figure> {
-    let run = lab.one_endpoint()?;
-    let bytes = number(&run, "/store_bytes")? / number(&run, "/distinct")?;
+    let per_event =
+        |run: &Value| anyhow::Ok(number(run, "/store_bytes")? / number(run, "/distinct")?);
+    let (bytes, noise) = (per_event(&lab.one_endpoint()?)?, per_event(&lab.noise()?)?);
     Ok(Figure {
         number: "P10",
         name: "bytes on disk per event",
         values: vec![bytes],
-        shown: thousands(bytes),
+        shown: format!("{}, of noise {}", thousands(bytes), thousands(noise)),
         goal: at_most(&[1500.0], &[800.0]),
     })
 }

@@ -112,6 +112,17 @@ impl Lab {
         })
     }
 
+    /// P10's worst case: events that nothing compresses.
+    pub(super) fn noise(&self) -> Result<Value> {
+        let count = self.calls(P1_MUST)?;
+        self.load(&Setup {
+            name: "noise",
+            scheme: "http",
+            by: RATE,
+            options: &format!("--adapter events --payload noise --count {count}"),
+        })
+    }
+
     /// P2: payments of orders that exist, each of which causes three events.
     pub(super) fn orders(&self) -> Result<Value> {
         let count = self.calls(P2_MUST / 3.0)?;

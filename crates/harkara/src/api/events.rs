@@ -29,7 +29,7 @@ use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::{
     AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventHistory, EventView,
-    Evidence, FeedAsk,
+    FeedAsk,
 };
 
 pub(super) use self::explain::explain;
@@ -304,7 +304,7 @@ fn iso(at: Option<Timestamp>) -> Option<String> {
 
 /// The evidence (timings, address, the answer's head and body) with what it meant.
 fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
-    let evidence = evidence(&view.attempt);
+    let evidence = &view.attempt.evidence;
     let (code, sentence) = outcome(&view.attempt, rule);
     json!({
         "n": view.n,
@@ -328,11 +328,6 @@ fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
         "credentials": evidence.credentials,
         "late": view.late,
     })
-}
-
-/// What was written down beside the columns; a row without it still has its outcome.
-fn evidence(attempt: &AttemptRow) -> Evidence {
-    serde_json::from_str(&attempt.doc).unwrap_or_default()
 }
 
 fn verdict_word(verdict: AttemptVerdict) -> &'static str {

@@ -225,7 +225,7 @@ fn attempt_row(
         duration_us: i64::try_from(timings.total_us).unwrap_or(i64::MAX),
         status,
         failure,
-        doc: serde_json::to_string(&evidence).expect("evidence prints as JSON"),
+        evidence,
     }
 }
 

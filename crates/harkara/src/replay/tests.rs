@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::deliver::inbox::InboxBound;
-use crate::store::{AttemptRow, ClaimAsk, Commit, HealthWrite, NewEvent, Pick, Settle};
+use crate::store::{AttemptRow, ClaimAsk, Commit, Evidence, HealthWrite, NewEvent, Pick, Settle};
 use crate::testing;
 
 const OLD: &str =
@@ -141,7 +141,7 @@ impl World {
                     duration_us: 1,
                     status: Some(200),
                     failure: None,
-                    doc: "{}".to_owned(),
+                    evidence: Evidence::default(),
                 },
                 verdict: Verdict::Delivered,
                 health: HealthWrite::Keep,

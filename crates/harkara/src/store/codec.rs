@@ -1,9 +1,11 @@
-//! How our types are written in columns: closed enums as words, moments as microseconds.
+//! How our types are written in columns: closed enums as words, moments as microseconds, ids of 128
+//! bits as their bytes.
 //!
-//! Only `store/` sees these words. A word that is not ours is an error, never a default.
+//! Only `store/` sees what is written. A word that is not ours is an error, never a default.
 
 use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
+use harkara_core::id::{self, DeliveryId, EventId};
 use harkara_core::replay::JobState;
 use harkara_core::time::Timestamp;
 use rusqlite::types::Type;
@@ -73,14 +75,73 @@ words! {
 #[error("the word {0:?} is not one that this program writes")]
 struct UnknownWord(String);
 
+/// What stands before the 32 hexadecimal digits of an id.
+pub(super) mod prefix {
+    pub(in crate::store) const DELIVERY: &str = "dlv_";
+    pub(in crate::store) const EVENT: &str = "evt_V2_";
+    pub(in crate::store) const ORDER: &str = "ordeh_";
+    /// A hash has nothing before its digits.
+    pub(in crate::store) const HASH: &str = "";
+}
+
+/// Before the bytes of an id. No id that a caller chose begins with it, for those are visible text.
+const PACKED: u8 = 0;
+
+/// An id that is hexadecimal behind its prefix in half the room; any other as it is. Those that begin
+/// with the time are in the order of their text.
+pub(super) fn pack_id(prefix: &str, id: &str) -> Vec<u8> {
+    let digits = id.strip_prefix(prefix).filter(|digits| digits.len() >= 32);
+    let packed = digits.and_then(|digits| {
+        let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+            _ => None,
+        });
+        std::iter::once(Some(PACKED)).chain(pairs).collect()
+    });
+    packed.unwrap_or_else(|| id.as_bytes().to_vec())
+}
+
+/// The value of a digit that [`id::hex`] writes.
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// The id that [`pack_id`] was given.
+pub(super) fn unpack_id(prefix: &str, stored: &[u8]) -> String {
+    match stored {
+        [PACKED, bytes @ ..] => format!("{prefix}{}", id::hex(bytes)),
+        text => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
 /// Reading a column as one of our types.
 pub(super) trait Columns {
+    fn id(&self, column: &str, prefix: &str) -> Result<String>;
+    fn event_id(&self, column: &str) -> Result<EventId>;
+    fn delivery_id(&self, column: &str) -> Result<DeliveryId>;
     fn word<W: Word>(&self, column: &str) -> Result<W>;
     fn at(&self, column: &str) -> Result<Timestamp>;
     fn at_opt(&self, column: &str) -> Result<Option<Timestamp>>;
 }
 
 impl Columns for Row<'_> {
+    fn id(&self, column: &str, prefix: &str) -> Result<String> {
+        let stored: Vec<u8> = self.get(column)?;
+        Ok(unpack_id(prefix, &stored))
+    }
+
+    fn event_id(&self, column: &str) -> Result<EventId> {
+        self.id(column, prefix::EVENT).map(EventId::new)
+    }
+
+    fn delivery_id(&self, column: &str) -> Result<DeliveryId> {
+        self.id(column, prefix::DELIVERY).map(DeliveryId::new)
+    }
+
     fn word<W: Word>(&self, column: &str) -> Result<W> {
         let text: String = self.get(column)?;
         match W::from_word(&text) {
@@ -106,4 +167,29 @@ impl Columns for Row<'_> {
 /// How a moment that may be missing is bound.
 pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_come_back_as_they_were() {
+        let digits = "01a20d3b431c64f79b430b6d58a42b99";
+        let table = [
+            (format!("dlv_{digits}"), 17),
+            (format!("dlv_{digits}{digits}"), 33),
+            (format!("dlv_{}", digits.to_uppercase()), 36),
+            (format!("dlv_{digits}0"), 37),
+            (format!("evt_V2_{digits}"), 39),
+            ("dlv_".to_owned(), 4),
+            ("r-7".to_owned(), 3),
+            (String::new(), 0),
+        ];
+        for (id, size) in table {
+            let stored = pack_id(prefix::DELIVERY, &id);
+            assert_eq!(stored.len(), size, "{id}");
+            assert_eq!(unpack_id(prefix::DELIVERY, &stored), id);
+        }
+    }
 }

@@ -228,7 +228,8 @@ fn withdraw(
         let sql = format!(
             "update deliveries set state = 'withdrawn', reason = ?3, settled_at = ?4,
                 due_at = null, waiting_on = null, lease_until = 0
-            where merchant_id = ?1 and endpoint_id = ?2 and state = '{unsettled}'"
+            where state = '{unsettled}' and endpoint = (
+                select endpoint from endpoints where merchant_id = ?1 and endpoint_id = ?2)"
         );
         withdrawn += pen.execute(&sql, row)?;
     }

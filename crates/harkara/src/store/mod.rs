@@ -177,7 +177,10 @@ impl Store {
     /// unless it brings the news that the merchant has the event.
     pub async fn settle(&self, settle: Settle) -> Result<Settled, DbError> {
         let now = settle.now;
-        let (settled, claimed) = self.write(move |pen| settle::settle(pen, &settle)).await?;
+        let evidence = self.pack_evidence(&settle)?;
+        let (settled, claimed) = self
+            .write(move |pen| settle::settle(pen, &settle, &evidence))
+            .await?;
         let claimed = self.open_bodies(claimed, now).await?;
         Ok(Settled { claimed, ..settled })
     }
@@ -189,8 +192,10 @@ impl Store {
         settles: Vec<Settle>,
     ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
         let times: Vec<Timestamp> = settles.iter().map(|settle| settle.now).collect();
+        let evidence = settles.iter().map(|settle| self.pack_evidence(settle));
+        let evidence: Vec<Vec<u8>> = evidence.collect::<Result<_, _>>()?;
         let all = self
-            .write(move |pen| settle::settle_all(pen, &settles))
+            .write(move |pen| settle::settle_all(pen, &settles, &evidence))
             .await?;
         let mut each = Vec::with_capacity(all.len());
         for (result, now) in all.into_iter().zip(times) {
@@ -203,6 +208,11 @@ impl Store {
             });
         }
         Ok(each)
+    }
+
+    fn pack_evidence(&self, settle: &Settle) -> Result<Vec<u8>, DbError> {
+        let evidence = serde_json::to_vec(&settle.attempt.evidence)?;
+        self.shared.bodies.pack(&evidence)
     }
 
     /// Gives claims back, so that the next start need not wait for them.

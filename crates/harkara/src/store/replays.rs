@@ -13,18 +13,22 @@ use harkara_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::Store;
-use super::codec::{Columns, Word};
+use super::codec::{Columns, Word, pack_id, prefix};
 use super::error::{DbError, DbErrorKind};
 use super::rows::NewIdempotencyKey;
 use super::sqlite::{Pen, commit};
+use super::views::{first, word};
 
 impl Store {
     /// The position of a merchant's newest event; 0 when it has none.
     pub async fn last_position(&self, merchant_id: &MerchantId) -> Result<i64, DbError> {
         let merchant_id = merchant_id.clone();
-        let sql = "select coalesce(max(position), 0) from events where merchant_id = ?1";
-        self.read(move |conn| Ok(conn.query_row(sql, [merchant_id.as_str()], |row| row.get(0))?))
-            .await
+        let sql = "select coalesce(max(position), 0) from events where merchant = ?1";
+        self.read(move |conn| {
+            let merchant = word(conn, merchant_id.as_str())?;
+            Ok(conn.query_row(sql, [merchant], |row| row.get(0))?)
+        })
+        .await
     }
 
     /// Candidates for a definition after a position and up to another. Looks at no more than `looks`
@@ -56,7 +60,8 @@ impl Store {
                 return Ok(false);
             }
             if let Some(key) = &key {
-                commit::insert_idempotency_key(pen, &job.merchant_id, key, job.created_at)?;
+                let merchant = pen.word(job.merchant_id.as_str())?;
+                commit::insert_idempotency_key(pen, merchant, key, job.created_at)?;
             }
             insert(pen, &job).map(|()| true)
         })
@@ -138,23 +143,22 @@ impl Store {
     /// How many of a job's deliveries have arrived. Costs as much as it has made.
     pub async fn delivered_by_replay_job(&self, job: &Job) -> Result<u32, DbError> {
         let job = job.clone();
-        let prefix = time_prefix(job.created_at);
+        let moment = time_prefix(job.created_at);
         self.shared
             .readers
             .read_long(move |conn| {
                 let mut statement = conn.prepare_cached(DELIVERED_OF_MOMENT)?;
-                let key = params![
-                    job.merchant_id.as_str(),
-                    format!("dlv_{prefix}"),
-                    format!("dlv_{prefix}g"),
-                ];
-                let mut rows = statement.query(key)?;
+                let of_moment = ["00", "ff"].map(|byte| {
+                    let id = format!("dlv_{moment}{}", byte.repeat(10));
+                    pack_id(prefix::DELIVERY, &id)
+                });
+                let mut rows = statement.query(of_moment)?;
                 let mut count = 0;
                 while let Some(row) = rows.next()? {
                     // Others may have been made in the same millisecond.
-                    let event_id = EventId::new(row.get::<_, String>(1)?);
-                    let delivery_id: String = row.get(0)?;
-                    count += u32::from(job.delivery_id(&event_id).as_str() == delivery_id);
+                    let event_id = row.event_id("event_id")?;
+                    let delivery_id = row.delivery_id("delivery_id")?;
+                    count += u32::from(job.delivery_id(&event_id) == delivery_id);
                 }
                 Ok(count)
             })
@@ -192,29 +196,35 @@ impl Store {
 pub(in crate::store) const RUNNING: &str = "
     select * from replay_jobs where state = 'running'";
 
-/// `g` follows the last hex digit.
 pub(in crate::store) const DELIVERED_OF_MOMENT: &str = "
-    select delivery_id, event_id from deliveries
-    where merchant_id = ?1 and delivery_id >= ?2 and delivery_id < ?3 and kind = 'replay'
-      and state = 'delivered'";
+    select d.delivery_id, e.event_id from deliveries d
+    left join events e on e.position = d.delivery / 65536
+    where d.delivery_id between ?1 and ?2 and d.kind = 'replay' and d.state = 'delivered'";
 
 /// What was never delivered has an index of its own.
 pub(in crate::store) const LOST: &str = "
-    select d.position, d.event_id, e.name, e.created_at, d.state, d.settled_at, d.url_override
+    select e.position, e.event_id, w.text as name, e.created_at, d.state, d.settled_at,
+        d.url_override
     from deliveries d
-    join events e on e.merchant_id = d.merchant_id and e.position = d.position
-    where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.kind = 'event'
-      and d.state in ('exhausted', 'withdrawn', 'withheld') and d.position > ?3 and d.position <= ?4
-    order by d.position limit ?5";
+    left join events e on e.position = d.delivery / 65536
+    left join words w on w.word = e.name
+    where d.endpoint = ?2 and d.kind = 'event' and d.state in ('exhausted', 'withdrawn', 'withheld')
+      and d.delivery >= (?3 + 1) * 65536 and d.delivery < (?4 + 1) * 65536
+    order by d.delivery limit ?5";
 
 /// Each event once, with or without a delivery to the endpoint, so that the limit bounds the looks.
 pub(in crate::store) const ANY: &str = "
-    select e.position, e.event_id, e.name, e.created_at, d.state, d.settled_at, d.url_override
+    select e.position, e.event_id, w.text as name, e.created_at, d.state, d.settled_at,
+        d.url_override
     from events e
-    left join deliveries d on d.merchant_id = e.merchant_id and d.event_id = e.event_id
-      and d.endpoint_id = ?2 and d.kind = 'event'
-    where e.merchant_id = ?1 and e.position > ?3 and e.position <= ?4
+    left join words w on w.word = e.name
+    left join deliveries d on d.endpoint = ?2 and d.kind = 'event'
+      and d.delivery between e.position * 65536 and e.position * 65536 + 65535
+    where e.merchant = ?1 and e.position > ?3 and e.position <= ?4
     order by e.position limit ?5";
+
+const ENDPOINT: &str = "
+    select endpoint from endpoints where merchant_id = ?1 and endpoint_id = ?2";
 
 fn page(
     conn: &Connection,
@@ -228,15 +238,11 @@ fn page(
         ANY
     };
     let mut statement = conn.prepare_cached(sql)?;
-    let endpoint_id = definition.endpoint_id.as_str();
+    let merchant = word(conn, merchant_id.as_str())?;
+    let of_merchant = params![merchant_id.as_str(), definition.endpoint_id.as_str()];
+    let endpoint: Option<i64> = first(conn, ENDPOINT, of_merchant, |row| row.get(0))?;
     let limit = i64::try_from(looks).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![
-        merchant_id.as_str(),
-        endpoint_id,
-        after,
-        last,
-        limit
-    ])?;
+    let mut rows = statement.query(params![merchant, endpoint, after, last, limit])?;
     let mut page = Page::default();
     let mut looked = 0;
     while let Some(row) = rows.next()? {
@@ -258,7 +264,7 @@ fn candidate(row: &Row<'_>) -> Result<Option<Candidate>, DbError> {
     let name: String = row.get("name")?;
     Ok(Some(Candidate {
         position: row.get("position")?,
-        event_id: EventId::new(row.get::<_, String>("event_id")?),
+        event_id: row.event_id("event_id")?,
         name: name
             .parse()
             .map_err(|error| DbError::caused(DbErrorKind::Corrupt, error))?,
@@ -352,9 +358,9 @@ fn one(changed: usize, job: &Job) -> Result<(), DbError> {
 }
 
 fn exists(pen: &Pen, delivery: &NewDelivery) -> Result<bool, DbError> {
-    let sql = "select 1 from deliveries where merchant_id = ?1 and delivery_id = ?2";
-    let key = params![delivery.merchant_id.as_str(), delivery.id.as_str()];
-    Ok(pen.find(sql, key, |_| Ok(()))?.is_some())
+    let sql = "select 1 from deliveries where delivery_id = ?1";
+    let id = pack_id(prefix::DELIVERY, delivery.id.as_str());
+    Ok(pen.find(sql, [id], |_| Ok(()))?.is_some())
 }
 
 fn jobs(conn: &Connection, sql: &str, wanted: impl rusqlite::Params) -> Result<Vec<Job>, DbError> {

@@ -151,6 +151,9 @@ pub struct NewEvent {
     pub deliveries: Vec<NewDelivery>,
 }
 
+/// What an event of a foreign ledger was derived from.
+pub const REPORTED: &str = "a report of the platform's own ledger";
+
 /// The answer to a request, kept so that the same request gets it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewIdempotencyKey {
@@ -301,8 +304,7 @@ pub struct AttemptRow {
     pub status: Option<u16>,
     /// The code of the failure, when none did.
     pub failure: Option<String>,
-    /// [`Evidence`] as JSON.
-    pub doc: String,
+    pub evidence: Evidence,
 }
 
 /// What an attempt's row keeps beside its columns: where it went, how long each part took, and what
@@ -310,17 +312,27 @@ pub struct AttemptRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
+    /// Apart from the rest, for it is the same again and again.
+    #[serde(skip)]
     pub url: String,
     /// An earlier event of the same subject was unsettled, so that this one overtook it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub overtaking: bool,
     pub credentials: CredentialsUsed,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub write_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     /// The answer's head, and the beginning of its body as text; hostile, never more than shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_headers: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub answer_body: String,
 }
 

@@ -9,7 +9,7 @@ use harkara_core::id::{EndpointId, EventId, ReplayJobId};
 use harkara_core::time::Timestamp;
 use serde_json::json;
 
-use super::{evidence, history, is_real, is_test, job_of, outcome};
+use super::{history, is_real, is_test, job_of, outcome};
 use crate::api::auth::ForMerchant;
 use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
@@ -78,7 +78,7 @@ fn explain_input(
             at: view.attempt.started_at,
             code,
             sentence,
-            overtaking: evidence(&view.attempt).overtaking,
+            overtaking: view.attempt.evidence.overtaking,
         }
     });
     Ok(ExplainInput {

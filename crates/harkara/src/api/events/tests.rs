@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Evidence;
 use crate::testing::World;
 
 #[test]
@@ -18,7 +19,7 @@ fn an_attempt_speaks_with_the_cores_sentences() {
         duration_us: 1,
         status,
         failure: failure.map(str::to_owned),
-        doc: "{}".to_owned(),
+        evidence: Evidence::default(),
     };
     let rows = [
         row(Some(200), None),

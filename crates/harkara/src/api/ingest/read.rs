@@ -19,10 +19,9 @@ use crate::api::input::is_visible;
 use crate::api::{Api, body};
 use crate::deliver::guard;
 use crate::error::ApiError;
-use crate::store::{SnapshotKind, SnapshotRow};
+use crate::store::{REPORTED, SnapshotKind, SnapshotRow};
 
 const ID_MAX: usize = 128;
-const TRANSITION: &str = "a report of the platform's own ledger";
 /// The whole number of a card, and what proves that somebody holds it.
 const CARD_SECRETS: [&str; 4] = ["card_number", "card_security_code", "cvv", "pin"];
 const WEBHOOK_URL: &str = "content.order.metadata.webhook_url";
@@ -125,7 +124,7 @@ pub(super) fn read(
             id: event_id,
             name: sent.event_name,
             subject,
-            transition: TRANSITION.to_owned(),
+            transition: REPORTED.to_owned(),
             created_at,
             body: Bytes::from(body),
         },

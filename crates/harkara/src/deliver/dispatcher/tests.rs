@@ -9,7 +9,7 @@ use harkara_core::retry::Ladder;
 use harkara_webhook::WebhookVersion;
 
 use super::*;
-use crate::store::{DueEndpoint, HealthWrite, Pick};
+use crate::store::{DueEndpoint, Evidence, HealthWrite, Pick};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,7 +129,7 @@ impl Desk {
             duration_us: i64::try_from(took.as_micros()).unwrap(),
             status: Some(status),
             failure: None,
-            doc: String::new(),
+            evidence: Evidence::default(),
         };
         Input::Ended(Box::new(Ended {
             endpoint: Arc::new(endpoint(&key)),

@@ -4,26 +4,26 @@
 //! never overwrite each other), and the names of transactions and refunds, each one order's alone.
 //! `commit` calls this, within its unit.
 
-use harkara_core::id::MerchantId;
+use harkara_core::id::{MerchantId, OrderId, Subject};
 use rusqlite::params;
 
 use super::Pen;
-use crate::store::codec::Word;
+use crate::store::codec::{Word, pack_id, prefix};
 use crate::store::error::DbError;
 use crate::store::rows::{MandateRow, NotificationRow, OrderRow, SnapshotKind, SnapshotRow, Write};
 
 /// `doc` is the packed document of a row that has one of its own.
 pub(super) fn write(
     pen: &Pen,
-    merchant_id: &MerchantId,
+    (merchant, merchant_id): (i64, &MerchantId),
     write: &Write,
     doc: Option<&[u8]>,
 ) -> Result<(), DbError> {
     match write {
-        Write::Order(row) => order(pen, merchant_id, row, doc),
+        Write::Order(row) => order(pen, merchant, row, doc),
         Write::Mandate(row) => mandate(pen, merchant_id, row, doc),
         Write::Notification(row) => notification(pen, merchant_id, row, doc),
-        Write::Snapshot(row) => snapshot(pen, merchant_id, row),
+        Write::Snapshot(row) => snapshot(pen, (merchant, merchant_id), row),
     }
 }
 
@@ -39,37 +39,38 @@ fn guarded(changed: usize, what: impl std::fmt::Display, version: i64) -> Result
 }
 
 const INSERT_ORDER: &str = "
-    insert into orders (merchant_id, order_key, order_id, internal_id, doc, version, origin,
-        status, amount_minor, currency, customer_id, created_at, updated_at)
+    insert into orders (subject, merchant, order_id, internal_id, doc, version, origin, status,
+        amount_minor, currency, customer_id, created_at, updated_at)
     values (?1, ?2, ?3, ?4, ?5, 1, 'own', ?6, ?7, ?8, ?9, ?10, ?11)";
 
 const UPDATE_ORDER: &str = "
-    update orders set doc = ?3, version = ?4, status = ?5, amount_minor = ?6, currency = ?7,
-        customer_id = ?8, updated_at = ?9
-    where merchant_id = ?1 and order_key = ?2 and version = ?4 - 1 and origin = 'own'";
+    update orders set doc = ?2, version = ?3, status = ?4, amount_minor = ?5, currency = ?6,
+        customer_id = ?7, updated_at = ?8
+    where subject = ?1 and version = ?3 - 1 and origin = 'own'";
 
 /// Changes no row when the name belongs to another order.
 const INSERT_REF: &str = "
-    insert into order_refs (merchant_id, kind, value, order_key) values (?1, ?2, ?3, ?4)
-    on conflict (merchant_id, kind, value) do update set order_key = excluded.order_key
-    where order_refs.order_key = excluded.order_key";
+    insert into order_refs (merchant, kind, value, subject) values (?1, ?2, ?3, ?4)
+    on conflict (merchant, kind, value) do update set subject = excluded.subject
+    where order_refs.subject = excluded.subject";
 
-fn order(
-    pen: &Pen,
-    merchant_id: &MerchantId,
-    row: &OrderRow,
-    doc: Option<&[u8]>,
-) -> Result<(), DbError> {
-    let merchant = merchant_id.as_str();
-    let key = row.order_id.as_str().to_lowercase();
+/// The number of an order, and its id as it is written, unless the key says that.
+fn number_of<'a>(pen: &Pen, merchant: i64, id: &'a str) -> Result<(i64, Option<&'a str>), DbError> {
+    let key = Subject::Order(OrderId::new(id)).key();
+    let as_written = Some(id).filter(|id| key.strip_prefix("order/") != Some(*id));
+    Ok((pen.subject(merchant, &key)?, as_written))
+}
+
+fn order(pen: &Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Result<(), DbError> {
+    let (subject, as_written) = number_of(pen, merchant, row.order_id.as_str())?;
     let changed = match row.version {
         1 => pen.execute(
             INSERT_ORDER,
             params![
+                subject,
                 merchant,
-                key,
-                row.order_id.as_str(),
-                row.internal_id,
+                as_written,
+                pack_id(prefix::ORDER, &row.internal_id),
                 doc,
                 row.status,
                 row.amount_minor,
@@ -82,8 +83,7 @@ fn order(
         version => pen.execute(
             UPDATE_ORDER,
             params![
-                merchant,
-                key,
+                subject,
                 doc,
                 version,
                 row.status,
@@ -96,7 +96,7 @@ fn order(
     };
     guarded(changed, format_args!("order {}", row.order_id), row.version)?;
     for (kind, value) in &row.refs {
-        let given = pen.execute(INSERT_REF, params![merchant, kind.word(), value, key])?;
+        let given = pen.execute(INSERT_REF, params![merchant, kind.word(), value, subject])?;
         if given == 0 {
             return Err(DbError::stale(format!(
                 "{kind:?} {value} belongs to another order than {}",
@@ -191,10 +191,10 @@ fn notification(
 }
 
 const SNAPSHOT_ORDER: &str = "
-    insert into orders (merchant_id, order_key, order_id, position, version, origin, status,
-        customer_id, created_at, updated_at)
+    insert into orders (subject, merchant, order_id, position, version, origin, status, customer_id,
+        created_at, updated_at)
     values (?1, ?2, ?3, ?4, 1, 'foreign', ?5, ?6, ?7, ?7)
-    on conflict (merchant_id, order_key) do update set position = excluded.position,
+    on conflict (subject) do update set position = excluded.position,
         version = orders.version + 1, status = excluded.status,
         customer_id = excluded.customer_id, updated_at = excluded.updated_at
     where orders.origin = 'foreign'";
@@ -216,7 +216,11 @@ const SNAPSHOT_NOTIFICATION: &str = "
         version = notifications.version + 1, status = excluded.status
     where notifications.origin = 'foreign'";
 
-fn snapshot(pen: &Pen, merchant_id: &MerchantId, row: &SnapshotRow) -> Result<(), DbError> {
+fn snapshot(
+    pen: &Pen,
+    (merchant, merchant_id): (i64, &MerchantId),
+    row: &SnapshotRow,
+) -> Result<(), DbError> {
     let SnapshotRow {
         kind,
         id,
@@ -226,22 +230,30 @@ fn snapshot(pen: &Pen, merchant_id: &MerchantId, row: &SnapshotRow) -> Result<()
     } = row;
     // The event that tells of it comes next.
     let position = pen.next_position();
-    let (merchant, now) = (merchant_id.as_str(), now.as_micros());
+    let (merchant_id, now) = (merchant_id.as_str(), now.as_micros());
     let changed = match kind {
         SnapshotKind::Order => {
-            let key = id.to_lowercase();
+            let (subject, as_written) = number_of(pen, merchant, id)?;
             pen.execute(
                 SNAPSHOT_ORDER,
-                params![merchant, key, id, position, status, customer_id, now],
+                params![
+                    subject,
+                    merchant,
+                    as_written,
+                    position,
+                    status,
+                    customer_id,
+                    now
+                ],
             )?
         }
         SnapshotKind::Mandate => pen.execute(
             SNAPSHOT_MANDATE,
-            params![merchant, id, position, status, customer_id, now],
+            params![merchant_id, id, position, status, customer_id, now],
         )?,
         SnapshotKind::Notification => pen.execute(
             SNAPSHOT_NOTIFICATION,
-            params![merchant, id, position, status, now],
+            params![merchant_id, id, position, status, now],
         )?,
     };
     match changed {

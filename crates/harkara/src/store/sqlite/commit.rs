@@ -13,11 +13,11 @@ use rusqlite::params;
 use super::place::{Line, Place, place};
 use super::{Pen, aggregates};
 use crate::store::bodies::Bodies;
-use crate::store::codec::Word;
-use crate::store::error::DbError;
+use crate::store::codec::{Word, pack_id, prefix};
+use crate::store::error::{DbError, DbErrorKind};
 use crate::store::rows::{
-    Claimed, Commit, Committed, CommittedEvent, NewEvent, NewIdempotencyKey, ScheduledOutcome,
-    Unopened,
+    Claimed, Commit, Committed, CommittedEvent, NewEvent, NewIdempotencyKey, REPORTED,
+    ScheduledOutcome, Unopened,
 };
 
 /// What a commit stores packed, in the order in which the commit has it.
@@ -49,14 +49,15 @@ pub(in crate::store) fn commit(
     packed: &Packed,
 ) -> Result<Committed, DbError> {
     let merchant_id = &unit.merchant_id;
+    let merchant = pen.word(merchant_id.as_str())?;
     if let Some(id) = &unit.finished {
         finish(pen, merchant_id, id)?;
     }
     if let Some(key) = &unit.idempotency {
-        insert_idempotency_key(pen, merchant_id, key, unit.now)?;
+        insert_idempotency_key(pen, merchant, key, unit.now)?;
     }
     for (write, doc) in unit.writes.iter().zip(&packed.docs) {
-        aggregates::write(pen, merchant_id, write, doc.as_deref())?;
+        aggregates::write(pen, (merchant, merchant_id), write, doc.as_deref())?;
     }
     for outcome in &unit.schedule {
         schedule(pen, outcome)?;
@@ -67,9 +68,11 @@ pub(in crate::store) fn commit(
             &new.event.merchant_id, merchant_id,
             "a unit is about one merchant"
         );
-        let born = insert_event(pen, new, body)?;
-        for delivery in &new.deliveries {
-            let claimed = insert_delivery(pen, &born, delivery, (unit.now, unit.lease_until))?;
+        let born = insert_event(pen, merchant, new, body)?;
+        for (n, delivery) in (1..).zip(&new.deliveries) {
+            let number = delivery_number(born.position, n)?;
+            let times = (unit.now, unit.lease_until);
+            let claimed = insert_delivery(pen, &born, (number, delivery), times)?;
             committed.claimed.extend(claimed);
         }
         committed.events.push(CommittedEvent {
@@ -83,29 +86,56 @@ pub(in crate::store) fn commit(
 
 /// Stores one more delivery of an event, for a replay or a test.
 pub(in crate::store) fn insert_replay(
-    pen: &Pen,
+    pen: &mut Pen,
     delivery: &NewDelivery,
     now: Timestamp,
     lease_until: Option<Timestamp>,
 ) -> Result<Option<Unopened>, DbError> {
     let sql = "
-        select e.position, e.sequence, e.name, e.subject, b.body
+        select e.position, e.sequence, w.text, e.subject, s.key, b.body
         from events e
-        join event_bodies b on b.merchant_id = e.merchant_id and b.position = e.position
-        where e.merchant_id = ?1 and e.event_id = ?2";
-    let key = params![delivery.merchant_id.as_str(), delivery.event_id.as_str()];
+        join words w on w.word = e.name
+        join subjects s on s.subject = e.subject
+        join event_bodies b on b.position = e.position
+        where e.event_id = ?1 and e.merchant = ?2";
+    let merchant = pen.word(delivery.merchant_id.as_str())?;
+    let id = pack_id(prefix::EVENT, delivery.event_id.as_str());
+    let key = params![id, merchant];
     let born = pen.find(sql, key, |row| {
         Ok(Born {
             position: row.get(0)?,
             sequence: row.get(1)?,
             name: row.get(2)?,
             subject: row.get(3)?,
-            body: Bytes::from(row.get::<_, Vec<u8>>(4)?),
+            subject_key: row.get(4)?,
+            body: Bytes::from(row.get::<_, Vec<u8>>(5)?),
         })
     })?;
     let born =
         born.ok_or_else(|| DbError::stale(format!("event {} does not exist", delivery.event_id)))?;
-    Ok(insert_delivery(pen, &born, delivery, (now, lease_until))?.map(Unopened))
+    let number = next_delivery(pen, born.position)?;
+    let claimed = insert_delivery(pen, &born, (number, delivery), (now, lease_until))?;
+    Ok(claimed.map(Unopened))
+}
+
+/// How many deliveries an event may have, replays included.
+const PER_EVENT: i64 = 65_536;
+
+/// The number of the `n`th delivery of an event.
+fn delivery_number(position: i64, n: i64) -> Result<i64, DbError> {
+    if n < PER_EVENT {
+        return Ok(position * PER_EVENT + n);
+    }
+    let cause = format!("the event at {position} has been sent again too often");
+    Err(DbError::new(DbErrorKind::Busy, cause))
+}
+
+fn next_delivery(pen: &Pen, position: i64) -> Result<i64, DbError> {
+    let first = position * PER_EVENT;
+    let sql = "select max(delivery) from deliveries where delivery between ?1 and ?2";
+    let range = params![first, first + PER_EVENT - 1];
+    let last: Option<i64> = pen.find(sql, range, |row| row.get(0))?.flatten();
+    delivery_number(position, last.unwrap_or(first) - first + 1)
 }
 
 /// A scheduled outcome is carried out once: whoever deletes its row.
@@ -121,12 +151,12 @@ fn finish(pen: &Pen, merchant_id: &MerchantId, id: &str) -> Result<(), DbError> 
 
 pub(in crate::store) fn insert_idempotency_key(
     pen: &Pen,
-    merchant_id: &MerchantId,
+    merchant: i64,
     new: &NewIdempotencyKey,
     now: Timestamp,
 ) -> Result<(), DbError> {
     let sql = "
-        insert into idempotency_keys (merchant_id, key, request_hash, response, created_at)
+        insert into idempotency_keys (merchant, key, request_hash, response, created_at)
         values (?1, ?2, ?3, ?4, ?5)";
     let NewIdempotencyKey {
         key,
@@ -134,9 +164,9 @@ pub(in crate::store) fn insert_idempotency_key(
         response,
     } = new;
     let row = params![
-        merchant_id.as_str(),
+        merchant,
         key,
-        request_hash,
+        pack_id(prefix::HASH, request_hash),
         response,
         now.as_micros()
     ];
@@ -164,27 +194,33 @@ struct Born {
     position: i64,
     sequence: i64,
     name: String,
-    subject: String,
+    subject: i64,
+    subject_key: String,
     body: Bytes,
 }
 
 pub(in crate::store) const LAST_SEQUENCE: &str = "
-    select coalesce(max(sequence), 0) from events where merchant_id = ?1 and subject = ?2";
+    select coalesce(max(sequence), 0) from events where subject = ?1";
 
 const INSERT_EVENT: &str = "
-    insert into events (merchant_id, position, event_id, name, subject, sequence, transition,
+    insert into events (merchant, position, event_id, name, subject, sequence, transition,
         created_at)
     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 const INSERT_BODY: &str = "
-    insert into event_bodies (merchant_id, position, body) values (?1, ?2, ?3)";
+    insert into event_bodies (position, body) values (?1, ?2)";
 
-fn insert_event(pen: &mut Pen, new: &NewEvent, body: &[u8]) -> Result<Born, DbError> {
+fn insert_event(
+    pen: &mut Pen,
+    merchant: i64,
+    new: &NewEvent,
+    body: &[u8],
+) -> Result<Born, DbError> {
     let event = &new.event;
-    let merchant = event.merchant_id.as_str();
-    let subject = event.subject.key();
-    let last: Option<i64> =
-        pen.find(LAST_SEQUENCE, params![merchant, subject], |row| row.get(0))?;
+    let subject_key = event.subject.key();
+    let subject = pen.subject(merchant, &subject_key)?;
+    let word = pen.word(event.name.as_str())?;
+    let last: Option<i64> = pen.find(LAST_SEQUENCE, [subject], |row| row.get(0))?;
     let sequence = last.unwrap_or(0) + 1;
     let position = pen.take_position();
     pen.execute(
@@ -192,42 +228,42 @@ fn insert_event(pen: &mut Pen, new: &NewEvent, body: &[u8]) -> Result<Born, DbEr
         params![
             merchant,
             position,
-            event.id.as_str(),
-            event.name.as_str(),
+            pack_id(prefix::EVENT, event.id.as_str()),
+            word,
             subject,
             sequence,
-            event.transition,
+            Some(&event.transition).filter(|transition| *transition != REPORTED),
             event.created_at.as_micros(),
         ],
     )?;
-    pen.execute(INSERT_BODY, params![merchant, position, body])?;
+    pen.execute(INSERT_BODY, params![position, body])?;
     let name = event.name.as_str().to_owned();
     Ok(Born {
         position,
         sequence,
         name,
         subject,
+        subject_key,
         body: event.body.clone(),
     })
 }
 
 const INSERT_DELIVERY: &str = "
-    insert into deliveries (merchant_id, delivery_id, endpoint_id, event_id, position, subject,
-        sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking,
-        due_at, fence, node, lease_until, created_at, settled_at, attempts, retried)
-    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-        ?19, ?20, 0, 0)";
+    insert into deliveries (delivery, delivery_id, endpoint, subject, sequence, kind, order_mode,
+        url_override, state, reason, waiting_on, overtaking, due_at, fence, node, lease_until,
+        created_at, settled_at, attempts, retried)
+    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0, 0)";
 
 /// Stores a delivery in the state that its place in line gives it, claimed by us if it is due, the
 /// endpoint is being called, and a lease (the second of the times) was asked for.
 fn insert_delivery(
     pen: &Pen,
     event: &Born,
-    new: &NewDelivery,
+    (number, new): (i64, &NewDelivery),
     (now, lease_until): (Timestamp, Option<Timestamp>),
 ) -> Result<Option<Claimed>, DbError> {
     let called = called(pen, &new.merchant_id, &new.endpoint_id)?;
-    let place = place_of(pen, event, new)?;
+    let place = place_of(pen, event, called.endpoint, new)?;
     let state = match (&new.withheld, &place.waiting_on) {
         (Some(_), _) => DeliveryState::Withheld,
         (None, Some(_)) => DeliveryState::Waiting,
@@ -241,11 +277,9 @@ fn insert_delivery(
     pen.execute(
         INSERT_DELIVERY,
         params![
-            new.merchant_id.as_str(),
-            new.id.as_str(),
-            new.endpoint_id.as_str(),
-            new.event_id.as_str(),
-            event.position,
+            number,
+            pack_id(prefix::DELIVERY, new.id.as_str()),
+            called.endpoint,
             event.subject,
             event.sequence,
             new.kind.word(),
@@ -269,7 +303,7 @@ fn insert_delivery(
         endpoint_id: new.endpoint_id.clone(),
         event_id: new.event_id.clone(),
         event_name: event.name.clone(),
-        subject: event.subject.clone(),
+        subject: event.subject_key.clone(),
         sequence: event.sequence,
         attempts: 0,
         fence,
@@ -283,7 +317,7 @@ fn insert_delivery(
 }
 
 /// Replays and tests stand in no line, and what is withheld stands nowhere.
-fn place_of(pen: &Pen, event: &Born, new: &NewDelivery) -> Result<Place, DbError> {
+fn place_of(pen: &Pen, event: &Born, endpoint: i64, new: &NewDelivery) -> Result<Place, DbError> {
     let stands_in_line = match new.kind {
         DeliveryKind::Event => new.withheld.is_none(),
         DeliveryKind::Replay | DeliveryKind::Test => false,
@@ -292,9 +326,8 @@ fn place_of(pen: &Pen, event: &Born, new: &NewDelivery) -> Result<Place, DbError
         return Ok(Place::default());
     }
     let line = Line {
-        merchant_id: new.merchant_id.as_str(),
-        endpoint_id: new.endpoint_id.as_str(),
-        subject: &event.subject,
+        endpoint,
+        subject: event.subject,
         sequence: event.sequence,
     };
     place(pen, &line, new.order)
@@ -302,28 +335,30 @@ fn place_of(pen: &Pen, event: &Born, new: &NewDelivery) -> Result<Place, DbError
 
 /// How an endpoint is being called.
 struct Called {
+    endpoint: i64,
     /// It is active, and its breaker lets more than probes through.
     now: bool,
     rate_per_second: Option<u32>,
 }
 
-/// Whether an endpoint is being called. One that was deleted since the deliveries were planned
-/// makes the plan stale.
+/// An endpoint's number, and whether it is being called. One that was deleted since the deliveries
+/// were planned makes the plan stale.
 fn called(
     pen: &Pen,
     merchant_id: &MerchantId,
     endpoint_id: &EndpointId,
 ) -> Result<Called, DbError> {
     let sql = "
-        select state = 'active' and breaker_open = 0, rate_per_second from endpoints
+        select endpoint, state = 'active' and breaker_open = 0, rate_per_second from endpoints
         where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
     pen.find(
         sql,
         params![merchant_id.as_str(), endpoint_id.as_str()],
         |row| {
             Ok(Called {
-                now: row.get(0)?,
-                rate_per_second: row.get(1)?,
+                endpoint: row.get(0)?,
+                now: row.get(1)?,
+                rate_per_second: row.get(2)?,
             })
         },
     )?

@@ -12,6 +12,7 @@ pub(super) mod readers;
 pub(super) mod settle;
 pub(super) mod sweep;
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::UNIX_EPOCH;
 use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::Caches;
 use super::error::{DbError, DbErrorKind};
@@ -57,20 +58,25 @@ const STATISTICS: &str = "
     analyze sqlite_schema;
     delete from sqlite_stat1;
     insert into sqlite_stat1 (tbl, idx, stat) values
-        ('deliveries', 'deliveries', '1000000 100000 1'),
-        ('deliveries', 'deliveries_of_event', '1000000 100000 2'),
-        ('deliveries', 'deliveries_due', '100000 10000 1000 500 2 1'),
-        ('deliveries', 'deliveries_open', '100000 10000 4 2 1'),
-        ('deliveries', 'deliveries_waiting', '10000 1000 1'),
-        ('deliveries', 'deliveries_lost', '10000 1000 100 1'),
-        ('events', 'events', '1000000 100000 1'),
-        ('events', 'events_by_id', '1000000 100000 1'),
-        ('events', 'events_by_subject', '1000000 100000 5 1'),
-        ('orders', 'sqlite_autoindex_orders_1', '200000 20000 1'),
+        ('deliveries', 'deliveries_by_id', '1000000 1'),
+        ('deliveries', 'deliveries_due', '100000 1000 500 2'),
+        ('deliveries', 'deliveries_open', '100000 4 2 1'),
+        ('deliveries', 'deliveries_waiting', '10000 1'),
+        ('deliveries', 'deliveries_lost', '10000 100'),
+        ('events', 'events_by_id', '1000000 1 1'),
+        ('events', 'events_by_subject', '1000000 5 1'),
+        ('events', 'events_by_merchant', '1000000 100000'),
+        ('subjects', 'subjects_by_key', '200000 20000 1'),
         ('orders', 'orders_by_internal_id', '200000 1'),
-        ('orders', 'orders_by_age', '200000 20000 2 1');
+        ('orders', 'orders_by_age', '200000 20000 2');
     analyze sqlite_schema;
 ";
+
+/// The number of a text.
+pub(super) const WORD: &str = "select word from words where text = ?1";
+
+/// The number of what events are about.
+pub(super) const SUBJECT: &str = "select subject from subjects where merchant = ?1 and key = ?2";
 
 const STATEMENTS_KEPT: usize = 128;
 
@@ -100,6 +106,8 @@ pub(super) struct Pen {
     flushed_position: i64,
     /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
     torn: bool,
+    /// The numbers of texts that were looked up or stored.
+    words: HashMap<String, i64>,
     changed: Vec<Changed>,
     caches: Arc<Caches>,
     /// Held for as long as the file may be written to.
@@ -134,6 +142,7 @@ impl Pen {
             position,
             flushed_position: position,
             torn: false,
+            words: HashMap::new(),
             changed: Vec::new(),
             caches,
             _lock: lock,
@@ -152,6 +161,35 @@ impl Pen {
     fn take_position(&mut self) -> i64 {
         self.position += 1;
         self.position
+    }
+
+    /// The number of a text that comes again and again. A new one is stored with the unit.
+    pub(super) fn word(&mut self, text: &str) -> Result<i64, DbError> {
+        if let Some(word) = self.words.get(text) {
+            return Ok(*word);
+        }
+        let known = self.find(WORD, [text], |row| row.get(0))?;
+        let word = match known {
+            Some(word) => word,
+            None => {
+                let sql = "insert into words (text) values (?1) returning word";
+                self.insert(sql, [text])?
+            }
+        };
+        self.words.insert(text.to_owned(), word);
+        Ok(word)
+    }
+
+    /// The number of what events are about, by its key.
+    fn subject(&self, merchant: i64, key: &str) -> Result<i64, DbError> {
+        match self.find(SUBJECT, params![merchant, key], |row| row.get(0))? {
+            Some(subject) => Ok(subject),
+            None => {
+                let sql = "
+                    insert into subjects (merchant, key) values (?1, ?2) returning subject";
+                self.insert(sql, params![merchant, key])
+            }
+        }
     }
 
     /// Has the cached copy of this forgotten after the flush.
@@ -185,6 +223,7 @@ impl Pen {
 
     pub(super) fn roll_back(&mut self) -> Result<(), DbError> {
         self.position = self.flushed_position;
+        self.words.clear();
         if self.in_transaction() {
             self.execute("rollback", []).map_err(|e| DbError {
                 kind: DbErrorKind::Down,
@@ -207,6 +246,7 @@ impl Pen {
         let result = work(self);
         if result.is_err() {
             self.position = position;
+            self.words.clear();
         }
         // Otherwise SQLite has given up the whole transaction, savepoint included.
         if self.in_transaction() {
@@ -262,6 +302,12 @@ impl Pen {
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, DbError> {
         Ok(self.prepare(sql)?.query_row(params, read).optional()?)
+    }
+
+    /// Runs an insert that returns the number of its row.
+    fn insert(&self, sql: &str, params: impl Params) -> Result<i64, DbError> {
+        let number = self.prepare(sql)?.query_row(params, |row| row.get(0))?;
+        Ok(number)
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, DbError> {
@@ -329,16 +375,7 @@ fn next_epoch(conn: &Connection) -> Result<i64, DbError> {
     Ok(conn.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// The highest position over all merchants, one seek for each of them.
 fn newest_position(conn: &Connection) -> Result<i64, DbError> {
-    let sql = "
-        with recursive merchant (id) as (
-            select min(merchant_id) from events
-            union all
-            select (select min(merchant_id) from events where merchant_id > merchant.id)
-            from merchant where merchant.id is not null)
-        select coalesce(max(
-            (select max(position) from events where merchant_id = merchant.id)), 0)
-        from merchant";
+    let sql = "select coalesce(max(position), 0) from events";
     Ok(conn.query_row(sql, [], |row| row.get(0))?)
 }

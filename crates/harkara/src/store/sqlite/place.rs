@@ -12,10 +12,9 @@ use crate::store::codec::Columns;
 use crate::store::error::DbError;
 
 /// The line of one endpoint and subject, as seen from one of its members.
-pub(super) struct Line<'a> {
-    pub(super) merchant_id: &'a str,
-    pub(super) endpoint_id: &'a str,
-    pub(super) subject: &'a str,
+pub(super) struct Line {
+    pub(super) endpoint: i64,
+    pub(super) subject: i64,
     /// The member's own number; it looks at those before.
     pub(super) sequence: i64,
 }
@@ -24,26 +23,21 @@ pub(super) struct Line<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// The delivery whose outcome it waits for; `None` means that it is due.
-    pub(super) waiting_on: Option<String>,
+    pub(super) waiting_on: Option<i64>,
     /// It is due although an earlier one is not settled.
     pub(super) overtaking: bool,
 }
 
 pub(in crate::store) const UNSETTLED_BEFORE: &str = "
-    select delivery_id, state, attempts from deliveries
-    where merchant_id = ?1 and subject = ?2 and endpoint_id = ?3 and sequence < ?4
+    select delivery, state, attempts from deliveries
+    where subject = ?1 and endpoint = ?2 and sequence < ?3
       and kind = 'event' and state in ('pending', 'waiting')
     order by sequence desc";
 
 /// `strict` waits for the last one that is unsettled, `hold` for the last that has no attempt yet.
-pub(super) fn place(pen: &Pen, line: &Line<'_>, mode: OrderMode) -> Result<Place, DbError> {
+pub(super) fn place(pen: &Pen, line: &Line, mode: OrderMode) -> Result<Place, DbError> {
     let mut statement = pen.prepare(UNSETTLED_BEFORE)?;
-    let mut rows = statement.query(params![
-        line.merchant_id,
-        line.subject,
-        line.endpoint_id,
-        line.sequence
-    ])?;
+    let mut rows = statement.query(params![line.subject, line.endpoint, line.sequence])?;
     let mut place = Place::default();
     while let Some(row) = rows.next()? {
         place.overtaking = true;
@@ -55,7 +49,7 @@ pub(super) fn place(pen: &Pen, line: &Line<'_>, mode: OrderMode) -> Result<Place
             OrderMode::None => break,
         };
         if waits {
-            let waiting_on = Some(row.get("delivery_id")?);
+            let waiting_on = Some(row.get("delivery")?);
             return Ok(Place {
                 waiting_on,
                 overtaking: false,

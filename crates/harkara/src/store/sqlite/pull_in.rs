@@ -18,30 +18,28 @@ const STEP: usize = 500;
 /// How far a walk has come.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Cursor {
-    merchant_id: String,
-    endpoint_id: String,
+    endpoint: i64,
     due_at: i64,
-    position: i64,
+    delivery: i64,
 }
 
 /// A retry that is not due yet.
 struct Ahead {
-    delivery_id: String,
+    delivery: i64,
     due_at: i64,
-    position: i64,
     /// What the last attempt added to the time at which it ended.
     wait: i64,
 }
 
 pub(in crate::store) const AHEAD: &str = "
-    select d.delivery_id, d.due_at, d.position, (
+    select d.delivery, d.due_at, (
         select a.retry_at - a.started_at - a.duration_us from attempts a
-        where a.merchant_id = d.merchant_id and a.delivery_id = d.delivery_id and a.late = 0
+        where a.delivery = d.delivery and a.late = 0
         order by a.n desc limit 1)
     from deliveries d
-    where d.merchant_id = ?1 and d.endpoint_id = ?2 and d.state = 'pending' and d.retried = 1
-      and (d.due_at, d.position) > (?3, ?4)
-    order by d.due_at, d.position limit ?5";
+    where d.endpoint = ?1 and d.state = 'pending' and d.retried = 1
+      and (d.due_at, d.delivery) > (?2, ?3)
+    order by d.due_at, d.delivery limit ?4";
 
 /// Takes one step; says where the next begins, or that there is none.
 pub(in crate::store) fn step(
@@ -55,48 +53,35 @@ pub(in crate::store) fn step(
         let wait = Timestamp::from_micros(delivery.wait).since(Timestamp::default());
         let nearer = pulled_in(due_at, now, wait);
         if nearer < due_at {
-            let sql = "
-                update deliveries set due_at = ?3 where merchant_id = ?1 and delivery_id = ?2";
-            let row = params![cursor.merchant_id, delivery.delivery_id, nearer.as_micros()];
-            pen.execute(sql, row)?;
+            let sql = "update deliveries set due_at = ?2 where delivery = ?1";
+            pen.execute(sql, params![delivery.delivery, nearer.as_micros()])?;
         }
     }
     match ahead.last() {
         Some(last) if ahead.len() == STEP => Ok(Some(Cursor {
             due_at: last.due_at,
-            position: last.position,
+            delivery: last.delivery,
             ..cursor
         })),
-        Some(_) | None => {
-            let key = params![cursor.merchant_id, cursor.endpoint_id];
-            pen.find(NEXT_ENDPOINT, key, |row| {
-                Ok(Cursor {
-                    merchant_id: row.get(0)?,
-                    endpoint_id: row.get(1)?,
-                    due_at: now.as_micros(),
-                    position: i64::MAX,
-                })
+        Some(_) | None => pen.find(NEXT_ENDPOINT, [cursor.endpoint], |row| {
+            Ok(Cursor {
+                endpoint: row.get(0)?,
+                due_at: now.as_micros(),
+                delivery: i64::MAX,
             })
-        }
+        }),
     }
 }
 
 fn ahead(pen: &Pen, cursor: &Cursor) -> Result<Vec<Ahead>, DbError> {
     let mut statement = pen.prepare(AHEAD)?;
     let limit = i64::try_from(STEP).unwrap_or(i64::MAX);
-    let from = params![
-        cursor.merchant_id,
-        cursor.endpoint_id,
-        cursor.due_at,
-        cursor.position,
-        limit
-    ];
+    let from = params![cursor.endpoint, cursor.due_at, cursor.delivery, limit];
     let rows = statement.query_map(from, |row| {
         Ok(Ahead {
-            delivery_id: row.get(0)?,
+            delivery: row.get(0)?,
             due_at: row.get(1)?,
-            position: row.get(2)?,
-            wait: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
+            wait: row.get::<_, Option<i64>>(2)?.unwrap_or(0),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

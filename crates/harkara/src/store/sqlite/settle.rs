@@ -5,14 +5,13 @@
 
 use harkara_core::delivery::{DeliveryState, Verdict};
 use harkara_core::endpoint::{EndpointState, OrderMode};
-use harkara_core::id::{DeliveryId, MerchantId};
 use harkara_core::time::Timestamp;
 use rusqlite::params;
 
 use super::claim::claim_one;
 use super::place::{Line, place};
 use super::{Changed, Pen};
-use crate::store::codec::{Columns, Word, micros};
+use crate::store::codec::{Columns, Word, micros, pack_id, prefix};
 use crate::store::endpoints::state_columns;
 use crate::store::error::{DbError, DbErrorKind};
 use crate::store::rows::{
@@ -20,21 +19,23 @@ use crate::store::rows::{
     Unopened,
 };
 
-/// What it released and claimed comes beside it, still packed.
+/// `evidence` is the attempt's, packed. What is released and claimed comes beside the answer, packed
+/// too.
 pub(in crate::store) fn settle(
     pen: &mut Pen,
     settle: &Settle,
+    evidence: &[u8],
 ) -> Result<(Settled, Vec<Unopened>), DbError> {
     let stored = stored(pen, settle)?;
     let held = stored.fence == settle.fence && stored.state == DeliveryState::Pending;
-    record_attempt(pen, settle, held)?;
+    record_attempt(pen, settle, (&stored, held), evidence)?;
     // A late failure is about a claim that is over. A late 200 is true all the same.
     let late_news =
         settle.verdict == Verdict::Delivered && stored.state != DeliveryState::Delivered;
     if !held && !late_news {
         return Ok(Default::default());
     }
-    apply(pen, settle)?;
+    apply(pen, settle, stored.delivery)?;
     if held {
         remember_health(pen, settle)?;
     }
@@ -44,8 +45,7 @@ pub(in crate::store) fn settle(
     };
     // After a stop, so that nothing is claimed for an endpoint that is no longer called.
     let ask = settle.lease_until.map(|until| ask(settle, until));
-    let waited_for = (&settle.merchant_id, &settle.delivery_id);
-    let (released, claimed) = release_waiting(pen, waited_for, settle.now, ask.as_ref())?;
+    let (released, claimed) = release_waiting(pen, stored.delivery, settle.now, ask.as_ref())?;
     if let Some(told) = settle.told.as_ref().filter(|_| held) {
         tell(pen, settle, told)?;
     }
@@ -62,8 +62,10 @@ pub(in crate::store) fn settle(
 pub(in crate::store) fn settle_all(
     pen: &mut Pen,
     settles: &[Settle],
+    evidence: &[Vec<u8>],
 ) -> Result<Vec<Result<(Settled, Vec<Unopened>), DbError>>, DbError> {
-    let each = settles.iter().map(|one| match settle(pen, one) {
+    let each = settles.iter().zip(evidence);
+    let each = each.map(|(one, evidence)| match settle(pen, one, evidence) {
         Err(error) if error.kind == DbErrorKind::Stale => Ok(Err(error)),
         result => result.map(Ok),
     });
@@ -71,23 +73,28 @@ pub(in crate::store) fn settle_all(
 }
 
 struct Stored {
+    delivery: i64,
     state: DeliveryState,
     fence: i64,
+    url_override: Option<String>,
 }
 
 fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
     let sql = "
-        select state, fence from deliveries
-        where merchant_id = ?1 and delivery_id = ?2 and endpoint_id = ?3";
+        select d.delivery, d.state, d.fence, d.url_override from deliveries d
+        join endpoints p on p.endpoint = d.endpoint
+        where d.delivery_id = ?2 and p.merchant_id = ?1 and p.endpoint_id = ?3";
     let key = params![
         settle.merchant_id.as_str(),
-        settle.delivery_id.as_str(),
+        pack_id(prefix::DELIVERY, settle.delivery_id.as_str()),
         settle.endpoint_id.as_str()
     ];
     pen.find(sql, key, |row| {
         Ok(Stored {
+            delivery: row.get("delivery")?,
             state: row.word("state")?,
             fence: row.get("fence")?,
+            url_override: row.get("url_override")?,
         })
     })?
     .ok_or_else(|| DbError::stale(format!("delivery {} does not exist", settle.delivery_id)))
@@ -95,28 +102,37 @@ fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
 
 /// Every call that was made is kept, whoever held the claim. Calls are numbered as they are
 /// recorded; `attempts` of the delivery counts those that its ladder has used.
-fn record_attempt(pen: &Pen, settle: &Settle, held: bool) -> Result<(), DbError> {
+fn record_attempt(
+    pen: &mut Pen,
+    settle: &Settle,
+    (stored, held): (&Stored, bool),
+    evidence: &[u8],
+) -> Result<(), DbError> {
     let sql = "
-        insert into attempts (merchant_id, delivery_id, n, started_at, duration_us, status,
-            failure, doc, verdict, retry_at, late)
-        select ?1, ?2, coalesce(max(n), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
-        from attempts where merchant_id = ?1 and delivery_id = ?2";
+        insert into attempts (delivery, n, started_at, duration_us, status, failure, url, evidence,
+            verdict, retry_at, late)
+        select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+        from attempts where delivery = ?1";
     let (verdict, retry_at) = match settle.verdict {
         Verdict::Delivered => (AttemptVerdict::Delivered, None),
         Verdict::RetryAt(at) => (AttemptVerdict::Retry, Some(at)),
         Verdict::Exhausted => (AttemptVerdict::Exhausted, None),
     };
     let attempt = &settle.attempt;
+    let url = match &stored.url_override {
+        Some(url) if *url == attempt.evidence.url => None,
+        Some(_) | None => Some(pen.word(&attempt.evidence.url)?),
+    };
     pen.execute(
         sql,
         params![
-            settle.merchant_id.as_str(),
-            settle.delivery_id.as_str(),
+            stored.delivery,
             attempt.started_at.as_micros(),
             attempt.duration_us,
             attempt.status,
             attempt.failure,
-            attempt.doc,
+            url,
+            evidence,
             verdict.word(),
             micros(retry_at),
             !held,
@@ -125,26 +141,18 @@ fn record_attempt(pen: &Pen, settle: &Settle, held: bool) -> Result<(), DbError>
     Ok(())
 }
 
-fn apply(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
+fn apply(pen: &Pen, settle: &Settle, delivery: i64) -> Result<(), DbError> {
     let sql = "
-        update deliveries set state = ?3, due_at = ?4, settled_at = ?5, reason = null,
+        update deliveries set state = ?2, due_at = ?3, settled_at = ?4, reason = null,
             attempts = attempts + 1, retried = 1, node = 0, lease_until = 0
-        where merchant_id = ?1 and delivery_id = ?2";
+        where delivery = ?1";
     let (state, due_at, settled_at) = match settle.verdict {
         Verdict::Delivered => (DeliveryState::Delivered, None, Some(settle.now)),
         Verdict::RetryAt(at) => (DeliveryState::Pending, Some(at), None),
         Verdict::Exhausted => (DeliveryState::Exhausted, None, Some(settle.now)),
     };
-    pen.execute(
-        sql,
-        params![
-            settle.merchant_id.as_str(),
-            settle.delivery_id.as_str(),
-            state.word(),
-            micros(due_at),
-            micros(settled_at),
-        ],
-    )?;
+    let row = params![delivery, state.word(), micros(due_at), micros(settled_at)];
+    pen.execute(sql, row)?;
     Ok(())
 }
 
@@ -156,20 +164,15 @@ pub(in crate::store) fn withdraw(
     now: Timestamp,
 ) -> Result<(), DbError> {
     let sql = "
-        update deliveries set state = 'withdrawn', reason = ?4, settled_at = ?5, due_at = null,
+        update deliveries set state = 'withdrawn', reason = ?3, settled_at = ?4, due_at = null,
             node = 0, lease_until = 0
-        where merchant_id = ?1 and delivery_id = ?2 and fence = ?3 and state = 'pending'";
+        where delivery_id = ?1 and fence = ?2 and state = 'pending'
+        returning delivery";
     for (claim, reason) in claims {
-        let (merchant_id, delivery_id) = (&claim.merchant_id, &claim.delivery_id);
-        let row = params![
-            merchant_id.as_str(),
-            delivery_id.as_str(),
-            claim.fence,
-            reason,
-            now.as_micros()
-        ];
-        if pen.execute(sql, row)? > 0 {
-            release_waiting(pen, (merchant_id, delivery_id), now, None)?;
+        let id = pack_id(prefix::DELIVERY, claim.delivery_id.as_str());
+        let row = params![id, claim.fence, reason, now.as_micros()];
+        if let Some(delivery) = pen.find(sql, row, |row| row.get(0))? {
+            release_waiting(pen, delivery, now, None)?;
         }
     }
     Ok(())
@@ -177,10 +180,8 @@ pub(in crate::store) fn withdraw(
 
 /// A delivery that waits for the one that was settled.
 struct Waiting {
-    delivery_id: String,
-    endpoint_id: String,
-    subject: String,
-    sequence: i64,
+    delivery: i64,
+    line: Line,
     mode: OrderMode,
 }
 
@@ -188,41 +189,32 @@ struct Waiting {
 /// that is asked for, and else counted.
 fn release_waiting(
     pen: &Pen,
-    (merchant_id, delivery_id): (&MerchantId, &DeliveryId),
+    settled: i64,
     now: Timestamp,
     ask: Option<&ClaimAsk>,
 ) -> Result<(i64, Vec<Unopened>), DbError> {
-    let merchant_id = merchant_id.as_str();
+    let sql = "
+        update deliveries set state = ?2, due_at = ?3, waiting_on = ?4, overtaking = ?5
+        where delivery = ?1";
     let (mut released, mut claimed) = (0, Vec::new());
-    for next in waiting(pen, merchant_id, delivery_id.as_str())? {
-        let line = Line {
-            merchant_id,
-            endpoint_id: &next.endpoint_id,
-            subject: &next.subject,
-            sequence: next.sequence,
-        };
-        let place = place(pen, &line, next.mode)?;
+    for next in waiting(pen, settled)? {
+        let place = place(pen, &next.line, next.mode)?;
         let due_at = place.waiting_on.is_none().then_some(now);
-        let sql = "
-            update deliveries set state = ?3, due_at = ?4, waiting_on = ?5, overtaking = ?6
-            where merchant_id = ?1 and delivery_id = ?2";
         let state = match due_at {
             Some(_) => DeliveryState::Pending,
             None => DeliveryState::Waiting,
         };
-        let due_at = due_at.map(Timestamp::as_micros);
         let row = params![
-            merchant_id,
-            next.delivery_id,
+            next.delivery,
             state.word(),
-            due_at,
+            micros(due_at),
             place.waiting_on,
             place.overtaking
         ];
         pen.execute(sql, row)?;
         if state == DeliveryState::Pending {
             let taken = match ask {
-                Some(ask) => claim_one(pen, ask, &next.delivery_id)?,
+                Some(ask) => claim_one(pen, ask, next.delivery)?,
                 None => None,
             };
             released += i64::from(taken.is_none());
@@ -245,18 +237,20 @@ fn ask(settle: &Settle, lease_until: Timestamp) -> ClaimAsk {
 }
 
 pub(in crate::store) const WAITING_ON: &str = "
-    select delivery_id, endpoint_id, subject, sequence, order_mode from deliveries
-    where merchant_id = ?1 and waiting_on = ?2 and state = 'waiting'
+    select delivery, endpoint, subject, sequence, order_mode from deliveries
+    where waiting_on = ?1 and state = 'waiting'
     order by sequence";
 
-fn waiting(pen: &Pen, merchant_id: &str, delivery_id: &str) -> Result<Vec<Waiting>, DbError> {
+fn waiting(pen: &Pen, settled: i64) -> Result<Vec<Waiting>, DbError> {
     let mut statement = pen.prepare(WAITING_ON)?;
-    let rows = statement.query_map(params![merchant_id, delivery_id], |row| {
+    let rows = statement.query_map([settled], |row| {
         Ok(Waiting {
-            delivery_id: row.get("delivery_id")?,
-            endpoint_id: row.get("endpoint_id")?,
-            subject: row.get("subject")?,
-            sequence: row.get("sequence")?,
+            delivery: row.get("delivery")?,
+            line: Line {
+                endpoint: row.get("endpoint")?,
+                subject: row.get("subject")?,
+                sequence: row.get("sequence")?,
+            },
             mode: row.word("order_mode")?,
         })
     })?;

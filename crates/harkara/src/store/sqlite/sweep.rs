@@ -3,7 +3,6 @@
 //! A loose index scan: a million deliveries that wait for one dead endpoint cost as much as one.
 //! Reads only; `Store` runs it on a reader.
 
-use harkara_core::health::Health;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::retry::LONGEST_WAIT;
 use harkara_core::time::Timestamp;
@@ -15,31 +14,28 @@ use crate::store::rows::{DueEndpoint, Sweep};
 
 /// The next endpoint that has anything pending.
 pub(in crate::store) const NEXT_ENDPOINT: &str = "
-    select merchant_id, endpoint_id from deliveries
-    where state = 'pending' and (merchant_id, endpoint_id) > (?1, ?2)
-    order by merchant_id, endpoint_id limit 1";
+    select endpoint from deliveries where state = 'pending' and endpoint > ?1
+    order by endpoint limit 1";
 
 /// A delivery without an attempt is due whatever its due time says; see `claim.rs`.
 pub(in crate::store) const IS_DUE: &str = "
     select 1 from deliveries
-    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = ?3
-      and due_at <= ?4
-      and (lease_until <= ?5 or lease_until > ?5 + 3600000000 or node <> ?6)
+    where endpoint = ?1 and state = 'pending' and retried = ?2 and due_at <= ?3
+      and (lease_until <= ?4 or lease_until > ?4 + 3600000000 or node <> ?5)
     order by due_at limit 1";
 
 pub(in crate::store) const DUE_NEXT: &str = "
     select min(due_at) from deliveries
-    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = 1
-      and due_at > ?3";
+    where endpoint = ?1 and state = 'pending' and retried = 1 and due_at > ?2";
 
 /// The last of an endpoint's due times.
 pub(in crate::store) const DUE_LAST: &str = "
     select max(due_at) from deliveries
-    where merchant_id = ?1 and endpoint_id = ?2 and state = 'pending' and retried = 1
-      and due_at > ?3";
+    where endpoint = ?1 and state = 'pending' and retried = 1 and due_at > ?2";
 
 const ACTIVE: &str = "
-    select health from endpoints where merchant_id = ?1 and endpoint_id = ?2 and state = 'active'";
+    select merchant_id, endpoint_id, health from endpoints
+    where endpoint = ?1 and state = 'active'";
 
 pub(in crate::store) fn sweep(
     conn: &Connection,
@@ -47,20 +43,22 @@ pub(in crate::store) fn sweep(
     now: Timestamp,
 ) -> Result<Sweep, DbError> {
     let mut sweep = Sweep::default();
-    let mut after = (String::new(), String::new());
+    let mut after = 0;
     let mut next = conn.prepare_cached(NEXT_ENDPOINT)?;
     let mut active = conn.prepare_cached(ACTIVE)?;
     loop {
-        let found = next.query_row(params![after.0, after.1], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        });
+        let found = next.query_row([after], |row| row.get::<_, i64>(0));
         let Some(endpoint) = found.optional()? else {
             break;
         };
-        let mut rows = active.query(params![endpoint.0, endpoint.1])?;
+        let mut rows = active.query([endpoint])?;
         if let Some(row) = rows.next()? {
-            let health = read_health(row)?;
-            look(conn, (&endpoint, health), (epoch, now), &mut sweep)?;
+            let due = DueEndpoint {
+                merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
+                endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
+                health: read_health(row)?,
+            };
+            look(conn, (endpoint, due), (epoch, now), &mut sweep)?;
         }
         after = endpoint;
     }
@@ -70,24 +68,20 @@ pub(in crate::store) fn sweep(
 /// Adds one endpoint: whether anything is due now, and when something will be.
 fn look(
     conn: &Connection,
-    ((merchant, endpoint), health): (&(String, String), Option<Health>),
+    (endpoint, due): (i64, DueEndpoint),
     (epoch, now): (i64, Timestamp),
     sweep: &mut Sweep,
 ) -> Result<(), DbError> {
     let longest = now.plus(LONGEST_WAIT).as_micros();
     let now = now.as_micros();
     let mut is_due = conn.prepare_cached(IS_DUE)?;
-    let fresh = is_due.exists(params![merchant, endpoint, 0, i64::MAX, now, epoch])?;
-    if fresh || is_due.exists(params![merchant, endpoint, 1, now, now, epoch])? {
-        sweep.endpoints.push(DueEndpoint {
-            merchant_id: MerchantId::new(merchant),
-            endpoint_id: EndpointId::new(endpoint),
-            health,
-        });
+    let fresh = is_due.exists(params![endpoint, 0, i64::MAX, now, epoch])?;
+    if fresh || is_due.exists(params![endpoint, 1, now, now, epoch])? {
+        sweep.endpoints.push(due);
     }
     let moment = |sql| -> Result<Option<i64>, DbError> {
         let mut statement = conn.prepare_cached(sql)?;
-        Ok(statement.query_row(params![merchant, endpoint, now], |row| row.get(0))?)
+        Ok(statement.query_row(params![endpoint, now], |row| row.get(0))?)
     };
     let next = moment(DUE_NEXT)?.map(Timestamp::from_micros);
     sweep.next_due = sweep.next_due.into_iter().chain(next).min();

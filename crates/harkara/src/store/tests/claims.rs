@@ -362,21 +362,23 @@ async fn hot_reads_walk_partial_indexes() {
         plans.push_str(&plan(&world, sql).await);
     }
     insta::assert_snapshot!(plans, @r"
-    SEARCH deliveries USING COVERING INDEX deliveries_due ((merchant_id,endpoint_id)>(?,?))
+    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint>?)
 
-    SEARCH deliveries USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at<?)
+    SEARCH deliveries USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at<?)
 
-    SEARCH deliveries USING COVERING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at>?)
+    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>?)
 
-    SEARCH d USING INDEX deliveries_due (merchant_id=? AND endpoint_id=? AND retried=? AND due_at>? AND due_at<?)
-    SEARCH e USING PRIMARY KEY (merchant_id=? AND position=?)
-    SEARCH b USING INDEX sqlite_autoindex_event_bodies_1 (merchant_id=? AND position=?)
+    SEARCH d USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>? AND due_at<?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH s USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
 
-    SEARCH events USING COVERING INDEX events_by_subject (merchant_id=? AND subject=?)
+    SEARCH events USING COVERING INDEX events_by_subject (subject=?)
 
-    SEARCH deliveries USING INDEX deliveries_open (merchant_id=? AND subject=? AND endpoint_id=? AND sequence<?)
+    SEARCH deliveries USING INDEX deliveries_open (subject=? AND endpoint=? AND sequence<?)
 
-    SEARCH deliveries USING INDEX deliveries_waiting (merchant_id=? AND waiting_on=?)
+    SEARCH deliveries USING INDEX deliveries_waiting (waiting_on=?)
     USE TEMP B-TREE FOR ORDER BY
     ");
 }
@@ -385,20 +387,19 @@ async fn hot_reads_walk_partial_indexes() {
 async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
     let world = World::new().await;
     let copy = "
-        insert into deliveries select merchant_id, delivery_id || '-' || value, endpoint_id,
-            event_id, position, subject, sequence, kind, order_mode, url_override, state, reason,
-            waiting_on, overtaking, attempts, retried, due_at, fence, node, lease_until,
-            created_at, settled_at
+        insert into deliveries select delivery + value, delivery_id || value, endpoint, subject,
+            sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking, attempts,
+            retried, due_at, fence, node, lease_until, created_at, settled_at
         from deliveries, (with recursive n (value) as (
             select 1 union all select value + 1 from n where value < ?1) select value from n)
-        where delivery_id = 'a'";
+        where delivery_id = x'61'";
     world.born("a", "o-1", None).await;
     let mut steps = Vec::new();
     for backlog in [100, 5_000] {
         world
             .store
             .write(move |pen| {
-                pen.execute("delete from deliveries where delivery_id <> 'a'", [])?;
+                pen.execute("delete from deliveries where delivery_id <> x'61'", [])?;
                 pen.execute(copy, params![backlog])
             })
             .await
@@ -407,12 +408,9 @@ async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
         let spent = world.store.read(move |conn| {
             let mut spent = 0;
             for (sql, params) in [
-                (NEXT_ENDPOINT, params!["", ""]),
-                (
-                    IS_DUE,
-                    params!["ms", "ep_1", 0, i64::MAX, now.as_micros(), epoch],
-                ),
-                (DUE_NEXT, params!["ms", "ep_1", now.as_micros()]),
+                (NEXT_ENDPOINT, params![0]),
+                (IS_DUE, params![1, 0, i64::MAX, now.as_micros(), epoch]),
+                (DUE_NEXT, params![1, now.as_micros()]),
             ] {
                 let mut statement = conn.prepare(sql)?;
                 statement.query_row(params, |_| Ok(()))?;

@@ -58,7 +58,8 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
         .unwrap()
         .to_string();
     assert_eq!(cause, "order o-1 is not at version 2 any more");
-    let rows = "select (select group_concat(order_id || ' v' || version) from orders)
+    let rows = "select (select group_concat(key || ' v' || version)
+            from orders join subjects using (subject))
         || '; events ' || (select group_concat(event_id) from events)
         || '; bodies ' || (select count(*) from event_bodies)
         || '; deliveries ' || (select group_concat(delivery_id) from deliveries)
@@ -66,7 +67,7 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
     let left = world.text(rows).await;
     assert_eq!(
         left,
-        "o-1 v2; events evt_before,evt_kept; bodies 2; deliveries before,kept; keys 0"
+        "order/o-1 v2; events evt_before,evt_kept; bodies 2; deliveries before,kept; keys 0"
     );
     // The position that the failed unit took is given to the next.
     assert_eq!(before.unwrap().events[0].position, 1);

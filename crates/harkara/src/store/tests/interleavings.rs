@@ -46,7 +46,7 @@ const ORPHANS: &str = "
        or (d.state = 'pending') <> (d.due_at is not null)
        or d.state = 'waiting' and not exists (
            select 1 from deliveries p
-           where p.merchant_id = d.merchant_id and p.delivery_id = d.waiting_on
+           where p.delivery = d.waiting_on
              and p.sequence < d.sequence and p.state in ('pending', 'waiting'))";
 
 async fn run(steps: Vec<Step>) {
@@ -130,7 +130,7 @@ fn the_checker_sees_an_orphan() {
         world.born("a", "o-1", None).await;
         world.born("b", "o-1", None).await;
         assert_eq!(world.delivery("b").await.state, DeliveryState::Waiting);
-        let sql = "update deliveries set state = 'delivered' where delivery_id = 'a'";
+        let sql = "update deliveries set state = 'delivered' where delivery_id = x'61'";
         world
             .store
             .write(move |pen| pen.execute(sql, []))

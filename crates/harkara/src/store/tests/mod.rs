@@ -187,7 +187,7 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
             duration_us: 1_500,
             status: Some(status),
             failure: None,
-            doc: "{}".to_owned(),
+            evidence: Evidence::default(),
         },
         verdict,
         health: HealthWrite::Keep,

@@ -88,14 +88,17 @@ async fn jobs_and_their_events_are_found_by_keys() {
         plans.push_str(&plan(&world, sql).await);
     }
     insta::assert_snapshot!(plans, @r"
-    SEARCH d USING INDEX deliveries_lost (merchant_id=? AND endpoint_id=? AND position>? AND position<?)
-    SEARCH e USING PRIMARY KEY (merchant_id=? AND position=?)
+    SEARCH d USING INDEX deliveries_lost (endpoint=? AND rowid>? AND rowid<?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
 
-    SEARCH e USING PRIMARY KEY (merchant_id=? AND position>? AND position<?)
-    SEARCH d USING INDEX deliveries_of_event (merchant_id=? AND event_id=?) LEFT-JOIN
+    SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?) LEFT-JOIN
 
     SCAN replay_jobs USING INDEX replay_jobs_running
 
-    SEARCH deliveries USING PRIMARY KEY (merchant_id=? AND delivery_id>? AND delivery_id<?)
+    SEARCH d USING INDEX deliveries_by_id (delivery_id>? AND delivery_id<?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
     ");
 }

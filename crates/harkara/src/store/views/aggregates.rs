@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId};
+use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId, Subject};
 use harkara_core::time::Timestamp;
 use rusqlite::types::{ToSql, Type};
 use rusqlite::{Row, params};
@@ -15,10 +15,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::events::{HAD, OWED};
-use super::{count, first, rows};
+use super::{count, first, rows, subject, word};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
-use crate::store::codec::{Columns, Word, micros};
+use crate::store::codec::{Columns, Word, micros, pack_id, prefix, unpack_id};
 use crate::store::error::DbError;
 use crate::store::rows::{Origin, RefKind};
 
@@ -98,13 +98,16 @@ impl Store {
         merchant_id: &MerchantId,
         order_id: &OrderId,
     ) -> Result<Option<OrderView>, DbError> {
-        let sql = select_orders("o.merchant_id = ?1 and o.order_key = ?2");
+        let sql = select_orders("o.subject = ?1");
         let merchant_id = merchant_id.clone();
-        let key = order_id.as_str().to_lowercase();
+        let key = Subject::Order(order_id.clone()).key();
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            let wanted = params![merchant_id.as_str(), key];
-            first(conn, &sql, wanted, |row| read_order(row, &bodies))
+            let subject = match word(conn, merchant_id.as_str())? {
+                Some(merchant) => subject(conn, merchant, &key)?,
+                None => None,
+            };
+            first(conn, &sql, [subject], |row| read_order(row, &bodies))
         })
         .await
     }
@@ -115,7 +118,7 @@ impl Store {
         internal_id: &str,
     ) -> Result<Option<OrderView>, DbError> {
         let sql = select_orders("o.internal_id = ?1");
-        let internal_id = internal_id.to_owned();
+        let internal_id = pack_id(prefix::ORDER, internal_id);
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| first(conn, &sql, [internal_id], |row| read_order(row, &bodies)))
             .await
@@ -129,13 +132,14 @@ impl Store {
         value: &str,
     ) -> Result<Option<OrderView>, DbError> {
         let sql = select_orders(
-            "o.merchant_id = ?1 and o.order_key = (select order_key from order_refs
-                where merchant_id = ?1 and kind = ?2 and value = ?3)",
+            "o.subject = (select subject from order_refs
+                where merchant = ?1 and kind = ?2 and value = ?3)",
         );
         let (merchant_id, value) = (merchant_id.clone(), value.to_owned());
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            let wanted = params![merchant_id.as_str(), kind.word(), value];
+            let merchant = word(conn, merchant_id.as_str())?;
+            let wanted = params![merchant, kind.word(), value];
             first(conn, &sql, wanted, |row| read_order(row, &bodies))
         })
         .await
@@ -152,7 +156,7 @@ impl Store {
         self.read_long(move |conn| {
             let wanted = wanted_orders(filter.notified);
             let (after, before) = (micros(filter.created_after), micros(filter.created_before));
-            let merchant = merchant_id.as_str();
+            let merchant = word(conn, merchant_id.as_str())?;
             let mut values: Vec<&dyn ToSql> = vec![
                 &merchant,
                 &filter.status,
@@ -165,7 +169,7 @@ impl Store {
             let (limit, offset) = (count(filter.limit), count(filter.offset));
             values.extend([&limit as &dyn ToSql, &offset]);
             let page = format!(
-                "{} order by o.created_at desc, o.order_key desc limit ?6 offset ?7",
+                "{} order by o.created_at desc, o.subject desc limit ?6 offset ?7",
                 select_orders(&wanted)
             );
             Ok(OrderPage {
@@ -219,7 +223,7 @@ impl Store {
     ) -> Result<Option<NotificationView>, DbError> {
         let sql = "
             select n.*, b.body from notifications n
-            left join event_bodies b on b.merchant_id = n.merchant_id and b.position = n.position
+            left join event_bodies b on b.position = n.position
             where n.merchant_id = ?1 and n.object_reference_id = ?2";
         let (merchant_id, id) = (merchant_id.clone(), object_reference_id.clone());
         let bodies = self.shared.bodies.clone();
@@ -233,19 +237,21 @@ impl Store {
 
 const SELECT_MANDATES: &str = "
     select m.*, b.body from mandates m
-    left join event_bodies b on b.merchant_id = m.merchant_id and b.position = m.position";
+    left join event_bodies b on b.position = m.position";
 
 /// Whether an order (`o`) is notified, from the events about it.
 fn notified_order() -> String {
     let events = "select 1 from events e
-        where e.merchant_id = o.merchant_id and e.subject = 'order/' || o.order_key";
+        where e.subject = o.subject";
     format!("(exists ({events} and {HAD}) and not exists ({events} and {OWED}))")
 }
 
 fn select_orders(wanted: &str) -> String {
     format!(
-        "select o.*, b.body, {} as notified from orders o
-        left join event_bodies b on b.merchant_id = o.merchant_id and b.position = o.position
+        "select o.*, m.text as merchant_id, s.key, b.body, {} as notified from orders o
+        left join words m on m.word = o.merchant
+        left join subjects s on s.subject = o.subject
+        left join event_bodies b on b.position = o.position
         where {wanted}",
         notified_order()
     )
@@ -259,7 +265,7 @@ fn wanted_orders(notified: Option<bool>) -> String {
         None => String::new(),
     };
     format!(
-        "o.merchant_id = ?1 and (?2 is null or o.status = ?2)
+        "o.merchant = ?1 and (?2 is null or o.status = ?2)
         and (?3 is null or o.created_at >= ?3) and (?4 is null or o.created_at < ?4)
         and (?5 is null or o.customer_id = ?5){notified}"
     )
@@ -289,10 +295,14 @@ fn content(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
 }
 
 fn read_order(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<OrderView> {
+    let key: String = row.get("key")?;
+    let as_written: Option<String> = row.get("order_id")?;
+    let lower_case = || key.strip_prefix("order/").unwrap_or(&key).to_owned();
+    let internal_id: Option<Vec<u8>> = row.get("internal_id")?;
     Ok(OrderView {
         merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
-        order_id: OrderId::new(row.get::<_, String>("order_id")?),
-        internal_id: row.get("internal_id")?,
+        order_id: OrderId::new(as_written.unwrap_or_else(lower_case)),
+        internal_id: internal_id.map(|stored| unpack_id(prefix::ORDER, &stored)),
         doc: read_doc(row, bodies)?,
         version: row.get("version")?,
         origin: row.word("origin")?,

@@ -6,13 +6,16 @@ use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
 use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId};
 use harkara_core::time::Timestamp;
+use rusqlite::Error::FromSqlConversionFailure;
+use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use super::{first, rows};
+use super::{first, rows, word};
 use crate::store::Store;
-use crate::store::codec::Columns;
+use crate::store::bodies::Bodies;
+use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
-use crate::store::rows::{AttemptRow, AttemptVerdict, NewIdempotencyKey};
+use crate::store::rows::{AttemptRow, AttemptVerdict, Evidence, NewIdempotencyKey};
 
 /// A delivery, where it stands, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +63,14 @@ pub struct Counts {
 }
 
 const SELECT_DELIVERIES: &str = "
-    select d.*, e.name as event_name from deliveries d
-    join events e on e.merchant_id = d.merchant_id and e.position = d.position";
+    select d.*, e.event_id, w.text as event_name, s.key as subject_key, p.endpoint_id,
+        before.delivery_id as waiting_on_id
+    from events e
+    join deliveries d on d.delivery between e.position * 65536 and e.position * 65536 + 65535
+    left join words w on w.word = e.name
+    left join subjects s on s.subject = d.subject
+    left join endpoints p on p.endpoint = d.endpoint
+    left join deliveries before on before.delivery = d.waiting_on";
 
 impl Store {
     /// The deliveries of an event, oldest first: one per endpoint, then replays.
@@ -93,7 +102,8 @@ impl Store {
         delivery_id: &DeliveryId,
     ) -> Result<Vec<AttemptView>, DbError> {
         let (merchant_id, delivery_id) = (merchant_id.clone(), delivery_id.clone());
-        self.read(move |conn| attempts_of(conn, &merchant_id, &delivery_id))
+        let bodies = self.shared.bodies.clone();
+        self.read(move |conn| attempts_of((conn, &bodies), &merchant_id, &delivery_id))
             .await
     }
 
@@ -105,13 +115,14 @@ impl Store {
     ) -> Result<Option<NewIdempotencyKey>, DbError> {
         let sql = "
             select key, request_hash, response from idempotency_keys
-            where merchant_id = ?1 and key = ?2";
+            where merchant = ?1 and key = ?2";
         let (merchant_id, key) = (merchant_id.clone(), key.to_owned());
         self.read(move |conn| {
-            first(conn, sql, params![merchant_id.as_str(), key], |row| {
+            let merchant = word(conn, merchant_id.as_str())?;
+            first(conn, sql, params![merchant, key], |row| {
                 Ok(NewIdempotencyKey {
                     key: row.get("key")?,
-                    request_hash: row.get("request_hash")?,
+                    request_hash: row.id("request_hash", prefix::HASH)?,
                     response: row.get("response")?,
                 })
             })
@@ -122,7 +133,7 @@ impl Store {
     /// How much is left to do, for one merchant or for all. Costs as much as there is left.
     pub async fn counts(&self, merchant_id: Option<&MerchantId>) -> Result<Counts, DbError> {
         let of_merchant = match merchant_id {
-            Some(_) => "and merchant_id = ?1",
+            Some(_) => "and endpoint in (select endpoint from endpoints where merchant_id = ?1)",
             // The parameter is bound all the same.
             None => "and ?1 = ''",
         };
@@ -152,10 +163,10 @@ pub(super) fn deliveries_of(
     event_id: &EventId,
 ) -> Result<Vec<DeliveryView>, DbError> {
     let sql = format!(
-        "{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.event_id = ?2
-        order by d.created_at, d.delivery_id"
+        "{SELECT_DELIVERIES} where e.merchant = ?1 and e.event_id = ?2 order by d.delivery"
     );
-    let wanted = params![merchant_id.as_str(), event_id.as_str()];
+    let merchant = word(conn, merchant_id.as_str())?;
+    let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
     rows(conn, &sql, wanted, read_delivery)
 }
 
@@ -164,39 +175,49 @@ pub(super) fn delivery_of(
     merchant_id: &MerchantId,
     delivery_id: &DeliveryId,
 ) -> Result<Option<DeliveryView>, DbError> {
-    let sql = format!("{SELECT_DELIVERIES} where d.merchant_id = ?1 and d.delivery_id = ?2");
-    let wanted = params![merchant_id.as_str(), delivery_id.as_str()];
+    let sql = format!(
+        "{SELECT_DELIVERIES} where e.merchant = ?1 and d.delivery_id = ?2
+          and e.position = (select delivery / 65536 from deliveries where delivery_id = ?2)"
+    );
+    let merchant = word(conn, merchant_id.as_str())?;
+    let wanted = params![merchant, pack_id(prefix::DELIVERY, delivery_id.as_str())];
     first(conn, &sql, wanted, read_delivery)
 }
 
 pub(super) fn attempts_of(
-    conn: &Connection,
+    (conn, bodies): (&Connection, &Bodies),
     merchant_id: &MerchantId,
     delivery_id: &DeliveryId,
 ) -> Result<Vec<AttemptView>, DbError> {
     let sql = "
-        select n, started_at, duration_us, status, failure, doc, verdict, retry_at, late
-        from attempts where merchant_id = ?1 and delivery_id = ?2 order by n";
-    let wanted = params![merchant_id.as_str(), delivery_id.as_str()];
-    rows(conn, sql, wanted, read_attempt)
+        select a.*, coalesce(w.text, d.url_override, '') as url_called
+        from deliveries d
+        join events e on e.position = d.delivery / 65536
+        join attempts a on a.delivery = d.delivery
+        left join words w on w.word = a.url
+        where d.delivery_id = ?2 and e.merchant = ?1 order by a.n";
+    let merchant = word(conn, merchant_id.as_str())?;
+    let wanted = params![merchant, pack_id(prefix::DELIVERY, delivery_id.as_str())];
+    rows(conn, sql, wanted, |row| read_attempt(row, bodies))
 }
 
 fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     Ok(DeliveryView {
-        delivery_id: DeliveryId::new(row.get::<_, String>("delivery_id")?),
+        delivery_id: row.delivery_id("delivery_id")?,
         endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
-        event_id: EventId::new(row.get::<_, String>("event_id")?),
+        event_id: row.event_id("event_id")?,
         event_name: row.get("event_name")?,
-        subject: row.get("subject")?,
+        subject: row.get("subject_key")?,
         sequence: row.get("sequence")?,
         kind: row.word("kind")?,
         order: row.word("order_mode")?,
         url_override: row.get("url_override")?,
         state: row.word("state")?,
         reason: row.get("reason")?,
-        waiting_on: row
-            .get::<_, Option<String>>("waiting_on")?
-            .map(DeliveryId::new),
+        waiting_on: match row.get::<_, Option<i64>>("waiting_on")? {
+            Some(_) => Some(row.delivery_id("waiting_on_id")?),
+            None => None,
+        },
         overtaking: row.get("overtaking")?,
         attempts: row.get("attempts")?,
         due_at: row.at_opt("due_at")?,
@@ -206,7 +227,14 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptView> {
+fn evidence(frame: &[u8], bodies: &Bodies) -> Result<Evidence, DbError> {
+    Ok(serde_json::from_slice(&bodies.unpack(frame)?)?)
+}
+
+fn read_attempt(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<AttemptView> {
+    let mut evidence = evidence(&row.get::<_, Vec<u8>>("evidence")?, bodies)
+        .map_err(|error| FromSqlConversionFailure(0, Type::Blob, Box::new(error)))?;
+    evidence.url = row.get("url_called")?;
     Ok(AttemptView {
         n: row.get("n")?,
         attempt: AttemptRow {
@@ -214,7 +242,7 @@ fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptView> {
             duration_us: row.get("duration_us")?,
             status: row.get("status")?,
             failure: row.get("failure")?,
-            doc: row.get("doc")?,
+            evidence,
         },
         verdict: row.word("verdict")?,
         retry_at: row.at_opt("retry_at")?,

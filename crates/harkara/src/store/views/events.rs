@@ -10,11 +10,12 @@ use harkara_core::id::{EventId, MerchantId, Subject};
 use harkara_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::{count, first};
+use super::{count, first, subject, word};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
-use crate::store::codec::Columns;
+use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
+use crate::store::rows::REPORTED;
 
 /// An event without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,29 +88,35 @@ impl Bounds {
     };
 }
 
-/// A left join, so that the planner goes from events to bodies: the other way it would read, and
-/// sort, all of them for one page.
-const BODIES: &str =
-    "left join event_bodies b on b.merchant_id = e.merchant_id and b.position = e.position";
+/// Left joins, so that the planner goes from events to what they name: the other way it would read,
+/// and sort, all of it for one page.
+const EVENTS: &str = "events e
+    left join words w on w.word = e.name
+    left join subjects s on s.subject = e.subject";
+
+const BODIES: &str = "left join event_bodies b on b.position = e.position";
 
 /// Some endpoint that event `e` was meant for does not have it.
 pub(super) const OWED: &str = "
     exists (select 1 from deliveries d
-        where d.merchant_id = e.merchant_id and d.event_id = e.event_id
+        where d.delivery between e.position * 65536 and e.position * 65536 + 65535
           and d.kind = 'event' and d.state not in ('delivered', 'withheld')
           and not exists (select 1 from deliveries r
-              where r.merchant_id = d.merchant_id and r.event_id = d.event_id
-                and r.endpoint_id = d.endpoint_id and r.kind = 'replay'
-                and r.state = 'delivered'))";
+              where r.delivery between e.position * 65536 and e.position * 65536 + 65535
+                and r.endpoint = d.endpoint and r.kind = 'replay' and r.state = 'delivered'))";
 
 /// Some endpoint has event `e`.
 pub(super) const HAD: &str = "
     exists (select 1 from deliveries d
-        where d.merchant_id = e.merchant_id and d.event_id = e.event_id
+        where d.delivery between e.position * 65536 and e.position * 65536 + 65535
           and d.kind <> 'test' and d.state = 'delivered')";
 
 fn select_events() -> String {
-    format!("select e.*, {} as notified", notified())
+    format!(
+        "select e.event_id, w.text as name, s.key as subject, e.sequence, e.position, e.transition,
+            e.created_at, {} as notified",
+        notified()
+    )
 }
 
 fn notified() -> String {
@@ -124,13 +131,14 @@ impl Store {
         event_id: &EventId,
     ) -> Result<Option<(EventView, Bytes)>, DbError> {
         let sql = format!(
-            "{}, b.body from events e {BODIES} where e.merchant_id = ?1 and e.event_id = ?2",
+            "{}, b.body from {EVENTS} {BODIES} where e.merchant = ?1 and e.event_id = ?2",
             select_events()
         );
         let (merchant_id, event_id) = (merchant_id.clone(), event_id.clone());
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
-            let wanted = params![merchant_id.as_str(), event_id.as_str()];
+            let merchant = word(conn, merchant_id.as_str())?;
+            let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
             let found = first(conn, &sql, wanted, |row| {
                 Ok((read_event(row)?, row.get::<_, Vec<u8>>("body")?))
             })?;
@@ -159,6 +167,42 @@ impl Store {
     }
 }
 
+/// A filter in the numbers of the store.
+struct Wanted {
+    merchant: i64,
+    subject: Option<i64>,
+    name: Option<i64>,
+}
+
+impl Wanted {
+    /// `None` when the store has never heard of the merchant or the subject.
+    fn of(
+        conn: &Connection,
+        merchant_id: &MerchantId,
+        filter: &EventFilter,
+    ) -> Result<Option<Self>, DbError> {
+        let Some(merchant) = word(conn, merchant_id.as_str())? else {
+            return Ok(None);
+        };
+        let mut wanted = Self {
+            merchant,
+            subject: None,
+            name: None,
+        };
+        if let Some(about) = &filter.subject {
+            wanted.subject = subject(conn, merchant, &about.key())?;
+            if wanted.subject.is_none() {
+                return Ok(None);
+            }
+        }
+        if let Some(name) = &filter.name {
+            // An unknown name passes over a window all the same, so that the next page goes on after it.
+            wanted.name = Some(word(conn, name)?.unwrap_or(0));
+        }
+        Ok(Some(wanted))
+    }
+}
+
 fn feed(
     conn: &Connection,
     merchant_id: &MerchantId,
@@ -166,21 +210,28 @@ fn feed(
     (bounds, packed): (&Bounds, &Bodies),
 ) -> Result<FeedPage, DbError> {
     let filter = &ask.filter;
-    let subject = filter.subject.as_ref().map(Subject::key);
+    let Some(wanted) = Wanted::of(conn, merchant_id, filter)? else {
+        return Ok(FeedPage::up_to_last(Vec::new(), ask.after));
+    };
+    let Wanted {
+        merchant,
+        subject,
+        name,
+    } = wanted;
     let end = match filter.passes_over() {
         true => {
             let last = count(bounds.rows.saturating_sub(1));
-            let wanted = params![merchant_id.as_str(), ask.after, subject, last];
+            let wanted = params![merchant, ask.after, subject, last];
             first(conn, &window_sql(filter), wanted, |row| row.get(0))?
         }
         false => None,
     };
     let wanted = params![
-        merchant_id.as_str(),
+        merchant,
         ask.after,
         subject,
         end.unwrap_or(i64::MAX),
-        filter.name,
+        name,
         count(ask.limit)
     ];
     let mut statement = conn.prepare_cached(&page_sql(ask))?;
@@ -210,11 +261,11 @@ fn feed(
 fn range(filter: &EventFilter) -> (&'static str, &'static str) {
     match filter.subject {
         Some(_) => (
-            "e.merchant_id = ?1 and e.position > ?2 and e.subject = ?3",
+            "e.merchant = ?1 and e.position > ?2 and e.subject = ?3",
             "e.sequence",
         ),
         None => (
-            "e.merchant_id = ?1 and e.position > ?2 and ?3 is null",
+            "e.merchant = ?1 and e.position > ?2 and ?3 is null",
             "e.position",
         ),
     }
@@ -238,7 +289,7 @@ pub(in crate::store) fn page_sql(ask: &FeedAsk) -> String {
         false => ("", ""),
     };
     format!(
-        "{}{body} from events e {bodies}
+        "{}{body} from {EVENTS} {bodies}
         where {range} and e.position <= ?4 and (?5 is null or e.name = ?5){notified}
         order by {order} limit ?6",
         select_events()
@@ -252,21 +303,24 @@ pub(super) fn event_of(
     event_id: &EventId,
 ) -> Result<Option<EventView>, DbError> {
     let sql = format!(
-        "{} from events e where e.merchant_id = ?1 and e.event_id = ?2",
+        "{} from {EVENTS} where e.merchant = ?1 and e.event_id = ?2",
         select_events()
     );
-    let wanted = params![merchant_id.as_str(), event_id.as_str()];
+    let merchant = word(conn, merchant_id.as_str())?;
+    let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
     first(conn, &sql, wanted, read_event)
 }
 
 fn read_event(row: &Row<'_>) -> rusqlite::Result<EventView> {
     Ok(EventView {
-        event_id: EventId::new(row.get::<_, String>("event_id")?),
+        event_id: row.event_id("event_id")?,
         name: row.get("name")?,
         subject: row.get("subject")?,
         sequence: row.get("sequence")?,
         position: row.get("position")?,
-        transition: row.get("transition")?,
+        transition: row
+            .get::<_, Option<String>>("transition")?
+            .unwrap_or_else(|| REPORTED.to_owned()),
         created_at: row.at("created_at")?,
         notified: row.get("notified")?,
     })

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::deliveries::{AttemptView, DeliveryView, attempts_of, deliveries_of, delivery_of};
 use super::events::{EventView, event_of};
 use crate::store::Store;
+use crate::store::bodies::Bodies;
 use crate::store::error::DbError;
 
 /// An event and all that was done about it.
@@ -37,13 +38,14 @@ impl Store {
         event_id: &EventId,
     ) -> Result<Option<EventHistory>, DbError> {
         let (merchant_id, event_id) = (merchant_id.clone(), event_id.clone());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
             let Some(event) = event_of(conn, &merchant_id, &event_id)? else {
                 return Ok(None);
             };
             let deliveries = deliveries_of(conn, &merchant_id, &event_id)?
                 .into_iter()
-                .map(|delivery| history(conn, &merchant_id, delivery))
+                .map(|delivery| history((conn, &bodies), &merchant_id, delivery))
                 .collect::<Result<_, _>>()?;
             Ok(Some(EventHistory { event, deliveries }))
         })
@@ -57,9 +59,10 @@ impl Store {
         delivery_id: &DeliveryId,
     ) -> Result<Option<DeliveryHistory>, DbError> {
         let (merchant_id, delivery_id) = (merchant_id.clone(), delivery_id.clone());
+        let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
             delivery_of(conn, &merchant_id, &delivery_id)?
-                .map(|delivery| history(conn, &merchant_id, delivery))
+                .map(|delivery| history((conn, &bodies), &merchant_id, delivery))
                 .transpose()
         })
         .await
@@ -67,7 +70,7 @@ impl Store {
 }
 
 fn history(
-    conn: &Connection,
+    (conn, bodies): (&Connection, &Bodies),
     merchant_id: &MerchantId,
     delivery: DeliveryView,
 ) -> Result<DeliveryHistory, DbError> {
@@ -76,7 +79,7 @@ fn history(
         None => None,
     };
     Ok(DeliveryHistory {
-        attempts: attempts_of(conn, merchant_id, &delivery.delivery_id)?,
+        attempts: attempts_of((conn, bodies), merchant_id, &delivery.delivery_id)?,
         waiting_on_sequence: before.map(|before| before.sequence),
         delivery,
     })

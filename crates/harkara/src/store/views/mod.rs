@@ -17,10 +17,11 @@ pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
 
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::Store;
 use super::error::DbError;
+use super::sqlite::{SUBJECT, WORD};
 
 impl Store {
     /// A read that may take long. It waits for its turn among those of its kind, so that lists can
@@ -31,6 +32,16 @@ impl Store {
     ) -> Result<T, DbError> {
         self.shared.readers.read_long(query).await
     }
+}
+
+/// The number of a merchant's id, an event's name or whatever else is stored once for all.
+pub(in crate::store) fn word(conn: &Connection, text: &str) -> Result<Option<i64>, DbError> {
+    first(conn, WORD, [text], |row| row.get(0))
+}
+
+/// The number of what events are about.
+fn subject(conn: &Connection, merchant: i64, key: &str) -> Result<Option<i64>, DbError> {
+    first(conn, SUBJECT, params![merchant, key], |row| row.get(0))
 }
 
 /// All rows of a query.
@@ -46,7 +57,7 @@ fn rows<T>(
 }
 
 /// The first row of a query.
-fn first<T>(
+pub(in crate::store) fn first<T>(
     conn: &Connection,
     sql: &str,
     params: impl Params,

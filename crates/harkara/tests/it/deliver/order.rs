@@ -103,8 +103,5 @@ async fn an_overtaking_is_marked_in_the_attempt() {
         .attempts(&world.merchant_id, &deliveries[0].delivery_id)
         .await
         .unwrap();
-    assert!(
-        attempts[0].attempt.doc.contains(r#""overtaking":true"#),
-        "{attempts:?}"
-    );
+    assert!(attempts[0].attempt.evidence.overtaking, "{attempts:?}");
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use harkara::store::Evidence;
 use harkara::vault::Context;
 use harkara_core::endpoint::PreviousCredentials;
 use harkara_core::id::EndpointId;
@@ -52,8 +51,7 @@ async fn play(overlap: Duration, script: &str) -> String {
         .await
         .unwrap()
     {
-        let evidence: Evidence = serde_json::from_str(&view.attempt.doc).unwrap();
-        page += &format!("{} {:?}\n", view.n, evidence.credentials);
+        page += &format!("{} {:?}\n", view.n, view.attempt.evidence.credentials);
     }
     page
 }
