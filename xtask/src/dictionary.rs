@@ -19,7 +19,7 @@ const NUMBER_AT: std::ops::Range<usize> = 4..8;
 const NAME: &str = "EVENT_NAME";
 const SIZE: usize = 16 * 1024;
 /// Of each sample; more of them change the dictionary little.
-const PAYLOADS: usize = 40;
+const PAYLOADS: usize = 20;
 
 #[derive(ClapArgs)]
 pub(crate) struct Args {

@@ -12,8 +12,8 @@ create table counters (
     value bigint not null
 ) without rowid;
 
--- What frames were made with, for as long as there are any. A `doc`, `body` or `evidence` is a zstd
--- frame that names its dictionary by this number.
+-- What frames were made with, for as long as there are any. A `doc`, a `body` and a long `answer` are zstd
+-- frames that name their dictionary by this number.
 create table dictionaries (
     version bigint not null primary key,
     bytes blob not null
@@ -198,7 +198,7 @@ create index deliveries_waiting on deliveries (waiting_on)
     where state = 'waiting';
 
 -- `late`: its claim had been taken over by the time it was settled. `url` is a word; without one it
--- went to the delivery's own URL.
+-- went to the delivery's own URL. `answer` is a head, an empty line and a body.
 create table attempts (
     delivery bigint not null,
     n bigint not null,
@@ -207,7 +207,14 @@ create table attempts (
     status bigint,
     failure text,
     url bigint,
-    evidence blob not null,
+    overtaking bigint not null,
+    previous_credentials bigint not null,
+    dns_us bigint,
+    connect_us bigint,
+    tls_us bigint,
+    write_us bigint,
+    first_byte_us bigint,
+    answer blob,
     verdict text not null,
     retry_at bigint,
     late bigint not null,

@@ -74,6 +74,12 @@ impl Bodies {
         Ok(Self::with(dictionaries))
     }
 
+    #[cfg(test)]
+    pub(in crate::store) fn embedded() -> Self {
+        let embedded = EMBEDDED.iter();
+        Self::with(embedded.map(|(n, bytes)| (*n, bytes.to_vec())).collect())
+    }
+
     fn with(dictionaries: BTreeMap<u32, Vec<u8>>) -> Self {
         Self {
             dictionaries,

@@ -126,6 +126,7 @@ pub(super) trait Columns {
     fn word<W: Word>(&self, column: &str) -> Result<W>;
     fn at(&self, column: &str) -> Result<Timestamp>;
     fn at_opt(&self, column: &str) -> Result<Option<Timestamp>>;
+    fn span(&self, column: &str) -> Result<Option<u64>>;
 }
 
 impl Columns for Row<'_> {
@@ -162,6 +163,16 @@ impl Columns for Row<'_> {
         let micros: Option<i64> = self.get(column)?;
         Ok(micros.map(Timestamp::from_micros))
     }
+
+    fn span(&self, column: &str) -> Result<Option<u64>> {
+        let us: Option<i64> = self.get(column)?;
+        Ok(us.and_then(|us| u64::try_from(us).ok()))
+    }
+}
+
+/// How a length of time that may be missing is bound.
+pub(super) fn span(us: Option<u64>) -> Option<i64> {
+    us.map(|us| i64::try_from(us).unwrap_or(i64::MAX))
 }
 
 /// How a moment that may be missing is bound.

@@ -7,6 +7,7 @@
 //! Every write waits for the disk, so an `Ok` survives power loss; an error means that nothing of
 //! the call is stored. Reads see all writes that were answered before they began.
 
+mod answers;
 mod batch;
 mod bodies;
 mod cache;
@@ -177,9 +178,9 @@ impl Store {
     /// unless it brings the news that the merchant has the event.
     pub async fn settle(&self, settle: Settle) -> Result<Settled, DbError> {
         let now = settle.now;
-        let evidence = self.pack_evidence(&settle)?;
+        let answer = answers::pack(&settle.attempt.evidence, &self.shared.bodies)?;
         let (settled, claimed) = self
-            .write(move |pen| settle::settle(pen, &settle, &evidence))
+            .write(move |pen| settle::settle(pen, &settle, answer.as_deref()))
             .await?;
         let claimed = self.open_bodies(claimed, now).await?;
         Ok(Settled { claimed, ..settled })
@@ -192,10 +193,10 @@ impl Store {
         settles: Vec<Settle>,
     ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
         let times: Vec<Timestamp> = settles.iter().map(|settle| settle.now).collect();
-        let evidence = settles.iter().map(|settle| self.pack_evidence(settle));
-        let evidence: Vec<Vec<u8>> = evidence.collect::<Result<_, _>>()?;
+        let pack = |settle: &Settle| answers::pack(&settle.attempt.evidence, &self.shared.bodies);
+        let answers: Vec<_> = settles.iter().map(pack).collect::<Result<_, _>>()?;
         let all = self
-            .write(move |pen| settle::settle_all(pen, &settles, &evidence))
+            .write(move |pen| settle::settle_all(pen, &settles, &answers))
             .await?;
         let mut each = Vec::with_capacity(all.len());
         for (result, now) in all.into_iter().zip(times) {
@@ -208,11 +209,6 @@ impl Store {
             });
         }
         Ok(each)
-    }
-
-    fn pack_evidence(&self, settle: &Settle) -> Result<Vec<u8>, DbError> {
-        let evidence = serde_json::to_vec(&settle.attempt.evidence)?;
-        self.shared.bodies.pack(&evidence)
     }
 
     /// Gives claims back, so that the next start need not wait for them.

@@ -11,7 +11,7 @@ use harkara_core::id::{
     DeliveryId, EndpointId, EventId, MandateId, MerchantId, NotificationRef, OrderId,
 };
 use harkara_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Everything that one state change brings about. All of it lands, or none.
 #[derive(Clone, Debug)]
@@ -309,35 +309,24 @@ pub struct AttemptRow {
 
 /// What an attempt's row keeps beside its columns: where it went, how long each part took, and what
 /// came back. A part that was not reached has no time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Apart from the rest, for it is the same again and again.
-    #[serde(skip)]
     pub url: String,
     /// An earlier event of the same subject was unsettled, so that this one overtook it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub overtaking: bool,
     pub credentials: CredentialsUsed,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub write_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     /// The answer's head, and the beginning of its body as text; hostile, never more than shown.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_headers: Vec<(String, String)>,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub answer_body: String,
 }
 
 /// Which of an endpoint's credentials the request had whose answer counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialsUsed {
     #[default]

@@ -2,16 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn bodies() -> Bodies {
-    let embedded = EMBEDDED.iter();
-    Bodies::with(embedded.map(|(n, bytes)| (*n, bytes.to_vec())).collect())
-}
-
 const SAMPLE: &str = include_str!("../../../../harkara-webhook/golden/order_succeeded.json");
 
 #[test]
 fn a_usual_body_takes_a_fraction_and_names_its_dictionary() {
-    let bodies = bodies();
+    let bodies = Bodies::embedded();
     let body = serde_json::to_vec(&serde_json::from_str::<serde_json::Value>(SAMPLE).unwrap());
     let body = body.unwrap();
     let frame = bodies.pack(&body).unwrap();
@@ -28,7 +23,7 @@ fn a_usual_body_takes_a_fraction_and_names_its_dictionary() {
 /// Whatever single bit the disk turns over, nobody is given another body than was packed.
 #[test]
 fn a_flipped_bit_is_found_out() {
-    let bodies = bodies();
+    let bodies = Bodies::embedded();
     let frame = bodies.pack(SAMPLE.as_bytes()).unwrap();
     let mut harmless = 0;
     for bit in 0..frame.len() * 8 {
@@ -49,7 +44,7 @@ fn a_flipped_bit_is_found_out() {
 
 #[test]
 fn a_frame_of_a_dictionary_that_is_gone_says_so() {
-    let frame = bodies().pack(b"{}").unwrap();
+    let frame = Bodies::embedded().pack(b"{}").unwrap();
     let without = Bodies::with(BTreeMap::new());
     let error = without.unpack(&frame).unwrap_err();
     insta::assert_snapshot!(error, @"a stored body names dictionary 1, which the store does not have");
@@ -58,12 +53,12 @@ fn a_frame_of_a_dictionary_that_is_gone_says_so() {
 proptest! {
     #[test]
     fn any_bytes_come_back(body in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let bodies = bodies();
+        let bodies = Bodies::embedded();
         prop_assert_eq!(bodies.unpack(&bodies.pack(&body).unwrap()).unwrap(), body);
     }
 
     #[test]
     fn no_bytes_panic(frame in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = bodies().unpack(&frame);
+        let _ = Bodies::embedded().unpack(&frame);
     }
 }

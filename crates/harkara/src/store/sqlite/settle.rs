@@ -11,24 +11,26 @@ use rusqlite::params;
 use super::claim::claim_one;
 use super::place::{Line, place};
 use super::{Changed, Pen};
-use crate::store::codec::{Columns, Word, micros, pack_id, prefix};
+use crate::store::codec::{Columns, Word, micros, pack_id, prefix, span};
 use crate::store::endpoints::state_columns;
 use crate::store::error::{DbError, DbErrorKind};
 use crate::store::rows::{
-    AttemptVerdict, ClaimAsk, HealthWrite, Lease, NewOperationalEvent, Pick, Settle, Settled,
-    Unopened,
+    AttemptVerdict, ClaimAsk, CredentialsUsed, HealthWrite, Lease, NewOperationalEvent, Pick,
+    Settle, Settled, Unopened,
 };
 
-/// `evidence` is the attempt's, packed. What is released and claimed comes beside the answer, packed
-/// too.
+/// What a settle changed, and beside it what it released and claimed, still packed.
+pub(in crate::store) type Done = (Settled, Vec<Unopened>);
+
+/// `answer` is the one that the attempt got, packed.
 pub(in crate::store) fn settle(
     pen: &mut Pen,
     settle: &Settle,
-    evidence: &[u8],
-) -> Result<(Settled, Vec<Unopened>), DbError> {
+    answer: Option<&[u8]>,
+) -> Result<Done, DbError> {
     let stored = stored(pen, settle)?;
     let held = stored.fence == settle.fence && stored.state == DeliveryState::Pending;
-    record_attempt(pen, settle, (&stored, held), evidence)?;
+    record_attempt(pen, settle, (&stored, held), answer)?;
     // A late failure is about a claim that is over. A late 200 is true all the same.
     let late_news =
         settle.verdict == Verdict::Delivered && stored.state != DeliveryState::Delivered;
@@ -62,10 +64,10 @@ pub(in crate::store) fn settle(
 pub(in crate::store) fn settle_all(
     pen: &mut Pen,
     settles: &[Settle],
-    evidence: &[Vec<u8>],
-) -> Result<Vec<Result<(Settled, Vec<Unopened>), DbError>>, DbError> {
-    let each = settles.iter().zip(evidence);
-    let each = each.map(|(one, evidence)| match settle(pen, one, evidence) {
+    answers: &[Option<Vec<u8>>],
+) -> Result<Vec<Result<Done, DbError>>, DbError> {
+    let each = settles.iter().zip(answers);
+    let each = each.map(|(one, answer)| match settle(pen, one, answer.as_deref()) {
         Err(error) if error.kind == DbErrorKind::Stale => Ok(Err(error)),
         result => result.map(Ok),
     });
@@ -106,12 +108,14 @@ fn record_attempt(
     pen: &mut Pen,
     settle: &Settle,
     (stored, held): (&Stored, bool),
-    evidence: &[u8],
+    answer: Option<&[u8]>,
 ) -> Result<(), DbError> {
     let sql = "
-        insert into attempts (delivery, n, started_at, duration_us, status, failure, url, evidence,
-            verdict, retry_at, late)
-        select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+        insert into attempts (delivery, n, started_at, duration_us, status, failure, url,
+            overtaking, previous_credentials, dns_us, connect_us, tls_us, write_us,
+            first_byte_us, answer, verdict, retry_at, late)
+        select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+            ?14, ?15, ?16, ?17
         from attempts where delivery = ?1";
     let (verdict, retry_at) = match settle.verdict {
         Verdict::Delivered => (AttemptVerdict::Delivered, None),
@@ -119,9 +123,10 @@ fn record_attempt(
         Verdict::Exhausted => (AttemptVerdict::Exhausted, None),
     };
     let attempt = &settle.attempt;
+    let evidence = &attempt.evidence;
     let url = match &stored.url_override {
-        Some(url) if *url == attempt.evidence.url => None,
-        Some(_) | None => Some(pen.word(&attempt.evidence.url)?),
+        Some(url) if *url == evidence.url => None,
+        Some(_) | None => Some(pen.word(&evidence.url)?),
     };
     pen.execute(
         sql,
@@ -132,7 +137,14 @@ fn record_attempt(
             attempt.status,
             attempt.failure,
             url,
-            evidence,
+            evidence.overtaking,
+            evidence.credentials == CredentialsUsed::Previous,
+            span(evidence.dns_us),
+            span(evidence.connect_us),
+            span(evidence.tls_us),
+            span(evidence.write_us),
+            span(evidence.first_byte_us),
+            answer,
             verdict.word(),
             micros(retry_at),
             !held,

@@ -12,10 +12,13 @@ use rusqlite::{Connection, Row, params};
 
 use super::{first, rows, word};
 use crate::store::Store;
+use crate::store::answers;
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
-use crate::store::rows::{AttemptRow, AttemptVerdict, Evidence, NewIdempotencyKey};
+use crate::store::rows::{
+    AttemptRow, AttemptVerdict, CredentialsUsed, Evidence, NewIdempotencyKey,
+};
 
 /// A delivery, where it stands, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,14 +230,25 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-fn evidence(frame: &[u8], bodies: &Bodies) -> Result<Evidence, DbError> {
-    Ok(serde_json::from_slice(&bodies.unpack(frame)?)?)
-}
-
 fn read_attempt(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<AttemptView> {
-    let mut evidence = evidence(&row.get::<_, Vec<u8>>("evidence")?, bodies)
-        .map_err(|error| FromSqlConversionFailure(0, Type::Blob, Box::new(error)))?;
-    evidence.url = row.get("url_called")?;
+    let mut evidence = Evidence {
+        url: row.get("url_called")?,
+        overtaking: row.get("overtaking")?,
+        credentials: match row.get("previous_credentials")? {
+            true => CredentialsUsed::Previous,
+            false => CredentialsUsed::Current,
+        },
+        dns_us: row.span("dns_us")?,
+        connect_us: row.span("connect_us")?,
+        tls_us: row.span("tls_us")?,
+        write_us: row.span("write_us")?,
+        first_byte_us: row.span("first_byte_us")?,
+        ..Evidence::default()
+    };
+    if let Some(stored) = row.get::<_, Option<Vec<u8>>>("answer")? {
+        answers::unpack(&stored, bodies, &mut evidence)
+            .map_err(|error| FromSqlConversionFailure(0, Type::Blob, Box::new(error)))?;
+    }
     Ok(AttemptView {
         n: row.get("n")?,
         attempt: AttemptRow {
