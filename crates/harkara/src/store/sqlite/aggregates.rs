@@ -14,7 +14,7 @@ use crate::store::rows::{MandateRow, NotificationRow, OrderRow, SnapshotKind, Sn
 
 /// `doc` is the packed document of a row that has one of its own.
 pub(super) fn write(
-    pen: &Pen,
+    pen: &mut Pen,
     (merchant, merchant_id): (i64, &MerchantId),
     write: &Write,
     doc: Option<&[u8]>,
@@ -55,13 +55,17 @@ const INSERT_REF: &str = "
     where order_refs.subject = excluded.subject";
 
 /// The number of an order, and its id as it is written, unless the key says that.
-fn number_of<'a>(pen: &Pen, merchant: i64, id: &'a str) -> Result<(i64, Option<&'a str>), DbError> {
+fn number_of<'a>(
+    pen: &mut Pen,
+    merchant: i64,
+    id: &'a str,
+) -> Result<(i64, Option<&'a str>), DbError> {
     let key = Subject::Order(OrderId::new(id)).key();
     let as_written = Some(id).filter(|id| key.strip_prefix("order/") != Some(*id));
-    Ok((pen.subject(merchant, &key)?, as_written))
+    Ok((pen.subject(merchant, &key)?.number, as_written))
 }
 
-fn order(pen: &Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Result<(), DbError> {
+fn order(pen: &mut Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Result<(), DbError> {
     let (subject, as_written) = number_of(pen, merchant, row.order_id.as_str())?;
     let changed = match row.version {
         1 => pen.execute(
@@ -217,7 +221,7 @@ const SNAPSHOT_NOTIFICATION: &str = "
     where notifications.origin = 'foreign'";
 
 fn snapshot(
-    pen: &Pen,
+    pen: &mut Pen,
     (merchant, merchant_id): (i64, &MerchantId),
     row: &SnapshotRow,
 ) -> Result<(), DbError> {

@@ -199,9 +199,6 @@ struct Born {
     body: Bytes,
 }
 
-pub(in crate::store) const LAST_SEQUENCE: &str = "
-    select coalesce(max(sequence), 0) from events where subject = ?1";
-
 const INSERT_EVENT: &str = "
     insert into events (merchant, position, event_id, name, subject, sequence, transition,
         created_at)
@@ -220,8 +217,7 @@ fn insert_event(
     let subject_key = event.subject.key();
     let subject = pen.subject(merchant, &subject_key)?;
     let word = pen.word(event.name.as_str())?;
-    let last: Option<i64> = pen.find(LAST_SEQUENCE, [subject], |row| row.get(0))?;
-    let sequence = last.unwrap_or(0) + 1;
+    let sequence = pen.next_sequence(subject)?;
     let position = pen.take_position();
     pen.execute(
         INSERT_EVENT,
@@ -230,7 +226,7 @@ fn insert_event(
             position,
             pack_id(prefix::EVENT, event.id.as_str()),
             word,
-            subject,
+            subject.number,
             sequence,
             Some(&event.transition).filter(|transition| *transition != REPORTED),
             event.created_at.as_micros(),
@@ -242,7 +238,7 @@ fn insert_event(
         position,
         sequence,
         name,
-        subject,
+        subject: subject.number,
         subject_key,
         body: event.body.clone(),
     })
@@ -322,7 +318,8 @@ fn place_of(pen: &Pen, event: &Born, endpoint: i64, new: &NewDelivery) -> Result
         DeliveryKind::Event => new.withheld.is_none(),
         DeliveryKind::Replay | DeliveryKind::Test => false,
     };
-    if !stands_in_line {
+    // Nobody stands before the first.
+    if !stands_in_line || event.sequence == 1 {
         return Ok(Place::default());
     }
     let line = Line {

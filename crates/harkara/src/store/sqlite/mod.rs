@@ -95,6 +95,17 @@ pub(super) enum Undo {
     RunAgain,
 }
 
+pub(in crate::store) const LAST_SEQUENCE: &str = "
+    select coalesce(max(sequence), 0) from events where subject = ?1";
+
+/// What events are about, by its number.
+#[derive(Clone, Copy, Debug)]
+struct Subject {
+    number: i64,
+    /// The number of its newest event, as far as this unit knows; 0 when it has none.
+    last_sequence: Option<i64>,
+}
+
 /// The right to write: the one writing connection, and the numbers that only a writer counts.
 pub(super) struct Pen {
     conn: Connection,
@@ -108,6 +119,8 @@ pub(super) struct Pen {
     torn: bool,
     /// The numbers of texts that were looked up or stored.
     words: HashMap<String, i64>,
+    /// What this unit is about, as far as it is known.
+    subject: Option<(i64, String, Subject)>,
     changed: Vec<Changed>,
     caches: Arc<Caches>,
     /// Held for as long as the file may be written to.
@@ -143,6 +156,7 @@ impl Pen {
             flushed_position: position,
             torn: false,
             words: HashMap::new(),
+            subject: None,
             changed: Vec::new(),
             caches,
             _lock: lock,
@@ -180,16 +194,47 @@ impl Pen {
         Ok(word)
     }
 
-    /// The number of what events are about, by its key.
-    fn subject(&self, merchant: i64, key: &str) -> Result<i64, DbError> {
-        match self.find(SUBJECT, params![merchant, key], |row| row.get(0))? {
-            Some(subject) => Ok(subject),
+    /// What events are about, by its key. An event mostly follows a write of the same subject, so the
+    /// last one is remembered for as long as its unit lasts.
+    fn subject(&mut self, merchant: i64, key: &str) -> Result<Subject, DbError> {
+        if let Some((of, known, subject)) = &self.subject
+            && (*of, known.as_str()) == (merchant, key)
+        {
+            return Ok(*subject);
+        }
+        let known = self.find(SUBJECT, params![merchant, key], |row| row.get(0))?;
+        let subject = match known {
+            Some(number) => Subject {
+                number,
+                last_sequence: None,
+            },
             None => {
                 let sql = "
                     insert into subjects (merchant, key) values (?1, ?2) returning subject";
-                self.insert(sql, params![merchant, key])
+                Subject {
+                    number: self.insert(sql, params![merchant, key])?,
+                    last_sequence: Some(0),
+                }
             }
+        };
+        self.subject = Some((merchant, key.to_owned(), subject));
+        Ok(subject)
+    }
+
+    /// The number that the next event of a subject has.
+    fn next_sequence(&mut self, subject: Subject) -> Result<i64, DbError> {
+        let last = match subject.last_sequence {
+            Some(last) => last,
+            None => {
+                let last: Option<i64> =
+                    self.find(LAST_SEQUENCE, [subject.number], |row| row.get(0))?;
+                last.unwrap_or(0)
+            }
+        };
+        if let Some((_, _, known)) = &mut self.subject {
+            known.last_sequence = Some(last + 1);
         }
+        Ok(last + 1)
     }
 
     /// Has the cached copy of this forgotten after the flush.
@@ -240,6 +285,7 @@ impl Pen {
         work: impl FnOnce(&mut Self) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
         let (position, changes) = (self.position, self.conn.total_changes());
+        self.subject = None;
         if undo == Undo::Savepoint {
             self.execute("savepoint unit", [])?;
         }

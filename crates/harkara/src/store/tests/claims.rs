@@ -355,7 +355,7 @@ async fn hot_reads_walk_partial_indexes() {
         IS_DUE,
         DUE_NEXT,
         claim::DUE,
-        sqlite::commit::LAST_SEQUENCE,
+        sqlite::LAST_SEQUENCE,
         sqlite::place::UNSETTLED_BEFORE,
         settle::WAITING_ON,
     ] {
