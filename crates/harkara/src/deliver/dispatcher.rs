@@ -366,8 +366,9 @@ impl Dispatcher {
     }
 
     fn queue(&mut self, key: Key) {
+        // What has a permit does not stand in line for one.
         if let Some(lane) = self.lanes.get_mut(&key)
-            && lane.place == Place::Out
+            && (lane.place == Place::Out || lane.place == Place::Line && lane.has_claimed())
         {
             lane.place = Place::Turn;
             self.turns.push_back(key);
@@ -480,10 +481,16 @@ impl Dispatcher {
             claimed,
             endpoint,
             outcome,
-            attempt,
+            mut attempt,
         } = ended;
         let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
         let took = Duration::from_micros(u64::try_from(attempt.duration_us).unwrap_or(0));
+        // The store tells a wait by when the attempt ended, so that must be told by the clock that
+        // the retry is, even if it jumped in between.
+        let ended_at = attempt.started_at.plus(took);
+        if ended_at.since(now).max(now.since(ended_at)) > SET_BACK {
+            attempt.started_at = Timestamp::from_micros(now.as_micros() - attempt.duration_us);
+        }
         let times = (now, self.limits.disable_after);
         let lane = self.lane(&key, now);
         let lesson = lane.ended(&claimed, &endpoint, (&outcome, took), times);

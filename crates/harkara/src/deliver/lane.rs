@@ -136,9 +136,10 @@ impl Lane {
         self.class
     }
 
-    /// What the store remembers, told to a lane that has seen nothing itself.
+    /// What the store remembers, told to a lane that has seen nothing itself. Told once: a probe that
+    /// a clock ahead of ours has set would be put off by every sweep.
     pub(super) fn learn(&mut self, stored: Option<Health>, now: Timestamp) {
-        if self.is_new {
+        if self.is_new && self.stored.as_ref() != Some(&stored) {
             self.health = stored.clone().unwrap_or_default();
             self.health.pull_in(now);
             self.stored = Some(stored);
@@ -179,7 +180,10 @@ impl Lane {
             self.rate_per_second = held.claimed.rate_per_second;
             if self.adopts(&held.claimed) {
                 unused += 1;
-            } else if shut {
+                continue;
+            }
+            unused += self.supersede(&held.claimed);
+            if shut {
                 returned.push(held);
             } else {
                 self.ready.push_back(held);
@@ -193,6 +197,15 @@ impl Lane {
         let same =
             flight.filter(|flight| flight.delivery_id == claimed.delivery_id && !flight.settling);
         same.map(|flight| flight.fence = claimed.fence).is_some()
+    }
+
+    /// A delivery that still lies here comes again in the same way; only the newer claim is good. Says
+    /// how many permits the older one had.
+    fn supersede(&mut self, newer: &Claimed) -> usize {
+        let same = |held: &Held| held.claimed.delivery_id == newer.delivery_id;
+        let older = self.ready.iter().position(same);
+        let older = older.and_then(|at| self.ready.remove(at));
+        usize::from(older.is_some_and(|held| held.is_claimed()))
     }
 
     /// Takes in a delivery that was born claimed, or gives it back when it cannot be sent soon.
@@ -237,13 +250,15 @@ impl Lane {
             if let Some(start_at) = self.rate_start(now) {
                 return Step::Sleep(start_at);
             }
-            return match room {
-                Err(gate) if !self.ready[at].is_claimed() => Step::Wait(gate),
-                Ok(_) | Err(_) => self
-                    .ready
-                    .remove(at)
-                    .map_or(Step::Nothing, |held| Step::Send(Box::new(held))),
+            let at = match room {
+                Ok(_) => at,
+                Err(gate) => match self.next_claimed(at, needed_until, expired) {
+                    Some(at) => at,
+                    None => return Step::Wait(gate),
+                },
             };
+            let held = self.ready.remove(at);
+            return held.map_or(Step::Nothing, |held| Step::Send(Box::new(held)));
         }
         if !self.backlog || self.asked.is_some() {
             return Step::Nothing;
@@ -285,6 +300,35 @@ impl Lane {
             }
         }
         None
+    }
+
+    /// The first sendable delivery from here on that has a permit already. Those that were born
+    /// claimed have none, and must not keep it waiting: the permit they wait for may be its own.
+    fn next_claimed(
+        &mut self,
+        from: usize,
+        needed_until: Timestamp,
+        expired: &mut Vec<Held>,
+    ) -> Option<usize> {
+        let mut at = from;
+        while self.has_claimed()
+            && let Some(held) = self.ready.get(at)
+        {
+            if held.claimed.lease_until < needed_until {
+                expired.extend(self.ready.remove(at));
+                self.backlog = true;
+            } else if held.is_claimed() && !self.busy.contains_key(&held.claimed.subject) {
+                return Some(at);
+            } else {
+                at += 1;
+            }
+        }
+        None
+    }
+
+    /// Whether something that has a permit lies here.
+    pub(super) fn has_claimed(&self) -> bool {
+        self.held > self.in_flight + self.asked.map_or(0, |(wanted, _)| wanted)
     }
 
     /// No more than may start within a second lies here waiting for the rate.

@@ -142,21 +142,31 @@ impl Desk {
     /// Ends the oldest attempts under way, and flushes their settles.
     fn end(&mut self, count: usize, status: u16, took: Duration) {
         for _ in 0..count {
-            let claimed = self.sent.remove(0);
-            let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
-            let subject = claimed.subject.clone();
-            let ended = self.ended(claimed, status, took);
-            self.step(vec![ended]);
-            self.step(vec![Input::Settled {
-                key,
-                subject,
-                retry_at: None,
-                settled: Some(Settled {
-                    held: true,
-                    ..Settled::default()
-                }),
-            }]);
+            let (key, subject) = self.end_one(status, took);
+            self.settled(key, subject);
         }
+    }
+
+    /// Ends the oldest attempt under way; its settle is not flushed yet.
+    fn end_one(&mut self, status: u16, took: Duration) -> (Key, String) {
+        let claimed = self.sent.remove(0);
+        let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
+        let subject = claimed.subject.clone();
+        let ended = self.ended(claimed, status, took);
+        self.step(vec![ended]);
+        (key, subject)
+    }
+
+    fn settled(&mut self, key: Key, subject: String) {
+        self.step(vec![Input::Settled {
+            key,
+            subject,
+            retry_at: None,
+            settled: Some(Settled {
+                held: true,
+                ..Settled::default()
+            }),
+        }]);
     }
 
     fn sent_to(&self, key: &Key) -> usize {
@@ -574,4 +584,97 @@ fn idle_endpoints_of_which_nothing_is_known_but_good_are_forgotten() {
     desk.swept(&[]);
     assert_eq!(desk.dispatcher.lanes.len(), 1);
     assert!(desk.dispatcher.lanes.contains_key(&bad));
+}
+
+#[test]
+fn what_has_a_permit_does_not_wait_behind_what_has_none() {
+    let mut desk = Desk::new(1);
+    let shop = key("ms", "ep");
+    desk.swept(std::slice::from_ref(&shop));
+    // The claim has the one permit; what is born meanwhile comes first and finds none.
+    desk.born(&shop, 1);
+    assert_eq!(desk.sent.len(), 0);
+    desk.claimed();
+    assert_eq!(desk.sent.len(), 1);
+    desk.end(1, 200, SECOND);
+    assert_eq!(desk.sent.len(), 1, "the one that was born");
+}
+
+#[test]
+fn what_has_a_permit_goes_on_when_its_subject_is_free_though_others_wait_in_line() {
+    let mut desk = Desk::new(1);
+    let shop = key("ms", "ep");
+    desk.born(&shop, 1);
+    desk.swept(std::slice::from_ref(&shop));
+    let (key, subject) = desk.end_one(200, SECOND);
+    // The permit goes into a claim, which brings the next of the order whose settle is not flushed.
+    let mut next = desk.delivery(&shop);
+    next.subject = subject.clone();
+    desk.claims.remove(0);
+    desk.step(vec![Input::Claimed {
+        key: shop.clone(),
+        claimed: Some(vec![next]),
+    }]);
+    desk.born(&shop, 1);
+    assert_eq!(desk.sent.len(), 0);
+    desk.settled(key, subject);
+    assert_eq!(desk.sent.len(), 1);
+}
+
+#[test]
+fn a_probe_that_a_clock_ahead_has_set_is_not_put_off_by_every_sweep() {
+    let mut desk = Desk::new(10);
+    let (merchant_id, endpoint_id) = key("ms", "ep");
+    let mut health = Health::default();
+    for _ in 0..10 {
+        let tomorrow = desk.now.plus(SECOND * 86_400);
+        health.failed(tomorrow, SECOND * 5 * 86_400);
+    }
+    let due = DueEndpoint {
+        merchant_id,
+        endpoint_id,
+        health: Some(health),
+    };
+    for _ in 0..6 {
+        desk.step(vec![Input::Swept(Some(Sweep {
+            endpoints: vec![due.clone()],
+            ..Sweep::default()
+        }))]);
+        desk.pass(SECOND);
+    }
+    assert_eq!(desk.claims.len(), 1, "after five seconds");
+}
+
+#[test]
+fn a_delivery_that_is_claimed_anew_while_it_lies_here_is_sent_once() {
+    let mut desk = Desk::new(10);
+    let shop = key("ms", "ep");
+    let first = desk.delivery(&shop);
+    let mut second = desk.delivery(&shop);
+    second.subject = first.subject.clone();
+    desk.step(vec![Input::Born(vec![
+        Held::born(first),
+        Held::born(second.clone()),
+    ])]);
+    // The clock went back, so its lease ends further away than any: the store gives it out again.
+    desk.swept(std::slice::from_ref(&shop));
+    desk.claims.remove(0);
+    second.fence = 2;
+    desk.step(vec![Input::Claimed {
+        key: shop,
+        claimed: Some(vec![second]),
+    }]);
+    desk.end(2, 200, SECOND);
+    let fences: Vec<i64> = desk.settles.iter().map(|settle| settle.fence).collect();
+    assert_eq!((fences, desk.sent.len()), (vec![1, 2], 0));
+}
+
+#[test]
+fn an_attempt_is_dated_by_the_clock_that_dates_its_retry() {
+    let mut desk = Desk::new(10);
+    desk.born(&key("ms", "ep"), 1);
+    // It began a moment ago and took a minute: the clock went back meanwhile.
+    desk.end(1, 500, SECOND * 60);
+    let settle = &desk.settles[0];
+    assert_eq!(settle.attempt.started_at.plus(SECOND * 60), settle.now);
 }
