@@ -1,13 +1,14 @@
 //! The project's own commands, run as `cargo xtask <command>`.
 //!
 //! Everything that a contributor or CI runs has one name here, and the same command line behind it.
-//! How fast the server is, `bench.rs` finds out; `dictionary.rs` trains what stored bodies are
-//! compressed with; what a command needs of the machine is `needs.rs`'s business. No product code
-//! lives here, and of the product's crates only the contract is needed to build it.
+//! How fast the server is, `bench.rs` finds out; `sim.rs` runs simulated worlds; `dictionary.rs` trains
+//! what stored bodies are compressed with; what a command needs of the machine is `needs.rs`'s business.
+//! No product code lives here, and of the product's crates only the contract is needed to build it.
 
 mod bench;
 mod dictionary;
 mod needs;
+mod sim;
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs every test of every crate, after installing what they need.
+    /// Runs every test of every crate and the simulation, after installing what they need.
     ///
     /// This is what CI runs. The tests need a C compiler, and Node and Python for two libraries that
     /// judge our signatures.
@@ -48,6 +49,8 @@ enum Task {
     ///
     /// One that was released is never trained again: bodies name it by its number.
     Dictionary(dictionary::Args),
+    /// Runs simulated worlds with faults drawn from seeds: `--seeds N`, or `--seed S` for one.
+    Sim(sim::Args),
 }
 
 fn main() -> Result<()> {
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Task::Sweep => ("sweep", sweep()),
         Task::Bench(args) => ("bench", bench::run(&args)),
         Task::Dictionary(args) => ("dictionary", dictionary::run(&args)),
+        Task::Sim(args) => ("sim", sim::run(&args)),
     });
     let ended = if result.is_ok() { "passed" } else { "failed" };
     eprintln!(
@@ -81,7 +85,8 @@ fn test() -> Result<()> {
             "--include-ignored",
         ],
         "correct the tests shown above",
-    )
+    )?;
+    sim::test()
 }
 
 fn sweep() -> Result<()> {

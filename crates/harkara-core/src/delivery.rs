@@ -13,6 +13,7 @@ use harkara_webhook::{EventName, Since, UnknownWord, WebhookVersion};
 
 use crate::endpoint::{Endpoint, OrderMode, SuccessRule};
 use crate::id::{DeliveryId, EndpointId, EventId, MerchantId, Subject, time_ordered};
+use crate::planted::{Bug, planted};
 use crate::retry::{Ladder, MAX_RETRY_AFTER, jittered};
 use crate::time::Timestamp;
 
@@ -404,7 +405,7 @@ fn delivery_id(
 /// Whether a status counts as delivered; nothing else knows.
 pub fn accepted(rule: SuccessRule, status: u16) -> bool {
     match rule {
-        SuccessRule::Only200 => status == 200,
+        SuccessRule::Only200 => status == 200 || status == 204 && planted(Bug::NoContentCounts),
         SuccessRule::Any2xx => (200..=299).contains(&status),
     }
 }
@@ -438,7 +439,9 @@ pub fn judge(
         Outcome::Answered { .. } | Outcome::Failed(_) => None,
     };
     let step = match attempted.kind {
-        DeliveryKind::Event | DeliveryKind::Replay => ladder.step_after(attempted.attempts),
+        DeliveryKind::Event | DeliveryKind::Replay => {
+            ladder.step_after(attempted.attempts + u32::from(planted(Bug::LastStepSkipped)))
+        }
         // Somebody waits for what the one attempt says.
         DeliveryKind::Test => None,
     };

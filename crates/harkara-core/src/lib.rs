@@ -18,6 +18,7 @@ pub mod money;
 pub mod notification;
 pub mod order;
 pub mod pace;
+pub mod planted;
 pub mod refund;
 pub mod refusal;
 pub mod render;

@@ -12,6 +12,7 @@ use harkara_core::endpoint::Endpoint;
 use harkara_core::health::{self, Health, News, Sign};
 use harkara_core::id::DeliveryId;
 use harkara_core::pace::{self, Pace, Paced};
+use harkara_core::planted::{Bug, planted};
 use harkara_core::time::Timestamp;
 
 use super::inbox::Held;
@@ -288,12 +289,15 @@ impl Lane {
     ) -> Option<usize> {
         let open = self.health.is_open();
         let full = self.in_flight >= if open { self.pace.limit() } else { window };
+        let full = full && !planted(Bug::PermitsIgnored);
         let mut at = 0;
         while let Some(held) = self.ready.get(at).filter(|_| !full) {
             if held.claimed.lease_until < needed_until {
                 expired.extend(self.ready.remove(at));
                 self.backlog = true;
-            } else if self.busy.contains_key(&held.claimed.subject) {
+            } else if self.busy.contains_key(&held.claimed.subject)
+                && !planted(Bug::TwoOfOneSubject)
+            {
                 at += 1;
             } else {
                 return Some(at);

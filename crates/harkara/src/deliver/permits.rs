@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use harkara_core::id::MerchantId;
+use harkara_core::planted::{Bug, planted};
 
 use super::dispatcher::Key;
 
@@ -114,6 +115,9 @@ impl Permits {
         }
         if let Some(of_class) = self.of_class(class) {
             less(of_class);
+        }
+        if planted(Bug::PermitKept) {
+            self.held += count;
         }
     }
 

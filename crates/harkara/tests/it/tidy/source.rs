@@ -34,6 +34,7 @@ pub(crate) fn read(path: &str) -> String {
 pub(crate) fn sources() -> Vec<Source> {
     let crates = files("crates", &["rs"]).into_iter();
     crates
+        .chain(files("sim", &["rs"]))
         .chain(files("xtask", &["rs"]))
         .map(|path| Source::read(&path))
         .collect()
