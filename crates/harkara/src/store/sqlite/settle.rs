@@ -110,13 +110,15 @@ fn record_attempt(
     (stored, held): (&Stored, bool),
     answer: Option<&[u8]>,
 ) -> Result<(), DbError> {
+    // Asked for apart: an insert that selects from its own table goes by way of a temporary one.
+    let last = "select coalesce(max(n), 0) from attempts where delivery = ?1";
+    let last: Option<i64> = pen.find(last, [stored.delivery], |row| row.get(0))?;
+    let n = last.unwrap_or(0) + 1;
     let sql = "
         insert into attempts (delivery, n, started_at, duration_us, status, failure, url,
             overtaking, previous_credentials, dns_us, connect_us, tls_us, write_us,
             first_byte_us, answer, verdict, retry_at, late)
-        select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
-            ?14, ?15, ?16, ?17
-        from attempts where delivery = ?1";
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     let (verdict, retry_at) = match settle.verdict {
         Verdict::Delivered => (AttemptVerdict::Delivered, None),
         Verdict::RetryAt(at) => (AttemptVerdict::Retry, Some(at)),
@@ -132,6 +134,7 @@ fn record_attempt(
         sql,
         params![
             stored.delivery,
+            n,
             attempt.started_at.as_micros(),
             attempt.duration_us,
             attempt.status,
