@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::app::{Merchant, Server, config, receiver};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A probe that a slow machine misses is followed by another after 15 seconds, and one after a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A merchant with one endpoint, whose receiver answers 500 until it is told to be well.
 struct World {
@@ -92,7 +93,7 @@ impl World {
     /// The endpoint, once it is as `wanted` says; what an attempt changes is seen when it is settled.
     async fn endpoint(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut endpoint = Value::Null;
-        for _ in 0..1000 {
+        for _ in 0..9000 {
             endpoint = self.shop.get(&self.endpoint).await.ok();
             if wanted(&endpoint) {
                 return endpoint;
