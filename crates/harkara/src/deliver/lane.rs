@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use harkara_core::delivery::{DeliveryKind, Outcome};
 use harkara_core::endpoint::Endpoint;
-use harkara_core::health::{self, Health, News, Sign};
+use harkara_core::health::{self, Breaker, Health, News, Sign};
 use harkara_core::id::DeliveryId;
 use harkara_core::pace::{self, Pace, Paced};
 use harkara_core::planted::{Bug, planted};
@@ -389,7 +389,8 @@ impl Lane {
         (outcome, took): (&Outcome, Duration),
         (now, disable_after): (Timestamp, Duration),
     ) -> Lesson {
-        let full = self.in_flight >= self.health.window(self.pace.limit());
+        // What a breaker lets through is not what the permits allow, and teaches nothing about them.
+        let full = self.health.breaker == Breaker::Closed && self.in_flight >= self.pace.limit();
         self.in_flight = self.in_flight.saturating_sub(1);
         self.is_new = false;
         self.used_at = now;

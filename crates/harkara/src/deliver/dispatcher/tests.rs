@@ -350,6 +350,31 @@ fn a_probe_that_succeeds_begins_a_ramp() {
 }
 
 #[test]
+fn a_ramp_never_runs_ahead_of_doubling() {
+    let mut desk = Desk::new(1_000);
+    let shop = key("ms", "ep");
+    desk.born(&shop, 10);
+    desk.end(10, 500, SECOND);
+    desk.swept(std::slice::from_ref(&shop));
+    // Failing probes leave it a single permit, which is not what the ramp is to begin to earn by.
+    for _ in 0..4 {
+        desk.pass(SECOND * 60);
+        desk.claimed();
+        desk.end(1, 500, SECOND);
+    }
+    desk.pass(SECOND * 60);
+    let mut in_flight = Vec::new();
+    for _ in 0..8 {
+        while !desk.claims.is_empty() {
+            desk.claimed();
+        }
+        in_flight.push(desk.sent.len());
+        desk.end(1, 200, SECOND);
+    }
+    assert_eq!(in_flight, [1, 1, 2, 2, 3, 3, 3, 4]);
+}
+
+#[test]
 fn a_thousand_endpoints_that_never_answer_leave_room_for_one_that_does() {
     let mut desk = Desk::new(2_000);
     for n in 0..1_000 {
