@@ -33,7 +33,8 @@ impl World {
         if publisher.current.is_none() {
             let (merchant_id, done) = (publisher.plan.merchant.clone(), publisher.done);
             let id = EventId::new(format!("evt_{number}_{done}"));
-            let subject = self.dice.between(1, publisher.plan.subjects);
+            let (first, last) = publisher.plan.subjects;
+            let subject = self.dice.between(first, last);
             let event = delivery::Event {
                 body: Bytes::from(format!("{{\"{merchant_id}\":\"{id}\"}}")),
                 merchant_id,

@@ -124,6 +124,9 @@ impl World {
             if let Input::Crowded(claimed) = input {
                 process.held.insert(claimed.delivery_id.clone());
             }
+            if let (Input::Ended(ended), Some(ramp)) = (input, &mut self.ramp) {
+                ramp.heard(ended, t);
+            }
             if let Input::Claimed { claimed, .. } = input {
                 let claimed = claimed.iter().flatten();
                 process
@@ -244,7 +247,8 @@ impl World {
         if !self.processes.contains_key(&id) {
             return Ok(());
         }
-        if self.live == Some(id) {
+        if self.live == Some(id) && self.t >= self.patrolled_at + self.plan.patrol_us {
+            self.patrolled_at = self.t;
             self.nobody_is_kept_waiting(id)?;
         }
         let sweep: Sweep = self.disk.model.sweep(now);

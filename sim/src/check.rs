@@ -159,6 +159,11 @@ impl Oracle {
         self.is_there(model, id)
     }
 
+    /// An event that was given to the API.
+    pub(crate) fn event(&self, id: &EventId) -> &Event {
+        &self.published[id].event
+    }
+
     /// Some event that was acknowledged.
     pub(crate) fn some_acked(&self, merchant: &MerchantId, nth: usize) -> Option<Event> {
         let of = self.acked.iter().map(|id| &self.published[id].event);

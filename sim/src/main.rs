@@ -2,7 +2,8 @@
 //!
 //! Each seed draws a world (`plan`) and runs it (`world`): processes (`carry`, `api`, `faults`), a disk
 //! that keeps written and flushed apart (`disk`, `store`), receivers that misbehave (`receiver`), and an
-//! oracle that watches from outside (`check`). One seed replays everything. `cargo xtask sim` runs it.
+//! oracle that watches from outside (`check`). One seed replays everything. `recovery` is laid out
+//! instead of drawn, and has bounds of its own. `cargo xtask sim` runs it.
 
 mod api;
 mod carry;
@@ -15,13 +16,14 @@ mod marks;
 mod plan;
 mod planted;
 mod receiver;
+mod recovery;
 mod seeds;
 mod store;
 mod trace;
 mod world;
 
 use anyhow::{Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Runs simulated worlds and checks what must hold in each of them.
 #[derive(Parser)]
@@ -42,6 +44,16 @@ struct Args {
     /// Compares the model of the store with the real one in this many cases, and does nothing else.
     #[arg(long, value_name = "CASES")]
     equivalence: Option<u64>,
+    /// Runs this scenario alone, prints its figures, and fails when one of its bounds is broken.
+    #[arg(long)]
+    scenario: Option<Scenario>,
+}
+
+/// A world that is laid out rather than drawn.
+#[derive(Clone, Copy, ValueEnum)]
+enum Scenario {
+    /// An endpoint fails for a day, then recovers with 100,000 deliveries waiting.
+    Recovery,
 }
 
 fn main() -> Result<()> {
@@ -51,6 +63,11 @@ fn main() -> Result<()> {
     }
     if let Some(cases) = args.equivalence {
         return equivalence::run(args.first, cases, None);
+    }
+    if let Some(scenario) = args.scenario {
+        return match scenario {
+            Scenario::Recovery => recovery::run(),
+        };
     }
     ensure!(
         args.seeds > 0,

@@ -49,14 +49,18 @@ pub(crate) struct Plan {
     pub(crate) happenings: Vec<(u64, Happening)>,
     /// How long things go wrong, before all is healed.
     pub(crate) safety_us: u64,
+    /// Every row is looked at for the forgotten no more often than this.
+    pub(crate) patrol_us: u64,
 }
 
 /// Who publishes, how much, and how fast.
 #[derive(Clone, Debug)]
 pub(crate) struct Publishing {
     pub(crate) merchant: MerchantId,
+    pub(crate) begins_us: u64,
     pub(crate) events: u64,
-    pub(crate) subjects: u64,
+    /// The first and the last of the orders that events are about.
+    pub(crate) subjects: (u64, u64),
     pub(crate) pause_us: u64,
 }
 
@@ -127,6 +131,7 @@ impl Plan {
             jitter_us: dice.magnitude(10, 20 * MS),
             happenings,
             safety_us,
+            patrol_us: 0,
         }
     }
 }
@@ -147,7 +152,7 @@ fn disk(dice: &mut Dice) -> disk::Habits {
 }
 
 /// Endpoints of different merchants bear the same names, so that a forgotten merchant shows.
-fn endpoint(dice: &mut Dice, merchant: &MerchantId, n: u64) -> Endpoint {
+pub(crate) fn endpoint(dice: &mut Dice, merchant: &MerchantId, n: u64) -> Endpoint {
     let steps: Vec<u32> = (0..dice.between(1, 5))
         .map(|_| *dice.pick(&[1, 2, 5, 30, 60, 600]))
         .collect();
@@ -192,8 +197,9 @@ fn publishers(dice: &mut Dice, merchants: &[MerchantId], safety_us: u64) -> Vec<
         };
         Publishing {
             merchant: dice.pick(merchants).clone(),
+            begins_us: 0,
             events,
-            subjects: dice.between(1, 4),
+            subjects: (1, dice.between(1, 4)),
             pause_us,
         }
     };

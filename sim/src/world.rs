@@ -21,6 +21,7 @@ use crate::marks::{Mark, Marks};
 use crate::plan::{MS, Operation, Plan, Publishing, SECOND, beginning, key_of};
 use crate::planted::Fault;
 use crate::receiver::Habit;
+use crate::recovery::Ramp;
 use crate::store::{Called, Key, Model, Stale};
 use crate::trace::Trace;
 
@@ -140,6 +141,10 @@ pub(crate) struct World {
     pub(crate) written_at: Option<Timestamp>,
     /// The disk was full, or the process died, before due times were pulled in; nobody asks again.
     pub(crate) pull_in_lost: bool,
+    /// When the store was last looked through for the forgotten.
+    pub(crate) patrolled_at: u64,
+    /// What a scenario watches besides.
+    pub(crate) ramp: Option<Ramp>,
 }
 
 impl World {
@@ -187,6 +192,8 @@ impl World {
             must_be_done_by: u64::MAX,
             written_at: None,
             pull_in_lost: false,
+            patrolled_at: 0,
+            ramp: None,
             plan,
         }
     }
@@ -203,10 +210,12 @@ impl World {
         }
     }
 
-    fn live_through(&mut self) -> Checked {
+    /// The same, for one who asks the world itself how it went.
+    pub(crate) fn live_through(&mut self) -> Checked {
         self.at(0, Event::Start);
         for publisher in 0..self.publishers.len() {
-            self.at(MS, Event::Publish(publisher, 0));
+            let begins_us = self.publishers[publisher].plan.begins_us;
+            self.at(MS + begins_us, Event::Publish(publisher, 0));
         }
         for happening in 0..self.plan.happenings.len() {
             self.at(self.plan.happenings[happening].0, Event::Happen(happening));

@@ -49,7 +49,8 @@ enum Task {
     ///
     /// One that was released is never trained again: bodies name it by its number.
     Dictionary(dictionary::Args),
-    /// Runs simulated worlds with faults drawn from seeds: `--seeds N`, or `--seed S` for one.
+    /// Runs simulated worlds with faults drawn from seeds: `--seeds N`, or `--seed S` for one; or a
+    /// scenario: `--scenario recovery`.
     Sim(sim::Args),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: simulated worlds by the thousand, and the faults that they have to find.
+//! `cargo xtask sim`: simulated worlds by the thousand, the faults that they have to find, scenarios.
 //!
 //! The simulation is a program of its own, in `sim/`; this file builds it as the tests are built, with
 //! the planted faults in it, and hands the arguments on. `main.rs` calls it, for a person and as part
@@ -10,10 +10,12 @@ use anyhow::{Context, Result, ensure};
 
 /// Seeds that the tests run, and within which each planted fault has to be found.
 const TESTED: [&str; 4] = ["--seeds", "2000", "--planted", "1000"];
+/// The scenario that they run besides.
+const RECOVERY: [&str; 2] = ["--scenario", "recovery"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the simulation is asked: --seeds N, --seed S, and what `-- --help` lists
+    /// What the simulation is asked: --seeds N, --seed S, --scenario NAME, and what `-- --help` lists
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -26,7 +28,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Runs what belongs to the tests.
 pub(crate) fn test() -> Result<()> {
-    simulate(&TESTED)
+    simulate(&TESTED)?;
+    simulate(&RECOVERY)
 }
 
 fn simulate(arguments: &[&str]) -> Result<()> {
@@ -43,7 +46,7 @@ fn simulate(arguments: &[&str]) -> Result<()> {
         .with_context(|| format!("failed to start {}", program.display()))?;
     ensure!(
         status.success(),
-        "the simulation failed; look into a seed that it names with `cargo xtask sim --seed S`"
+        "the simulation failed; it says where, and `cargo xtask sim --seed S` looks into a seed"
     );
     Ok(())
 }

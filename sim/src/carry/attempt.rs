@@ -45,6 +45,10 @@ impl World {
         let limits = self.plan.limits;
         self.oracle
             .sent((flight, id), &claimed, limits, &mut self.marks)?;
+        if let Some(ramp) = &mut self.ramp {
+            let key = (claimed.merchant_id.clone(), claimed.endpoint_id.clone());
+            ramp.sent(&key, self.t)?;
+        }
         let dies = self
             .plan
             .task_dies_one_in

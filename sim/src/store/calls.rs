@@ -217,10 +217,10 @@ impl Model {
         limit: usize,
     ) -> Vec<Due> {
         let due = self.due.get(key).map(|due| &due[retried]);
-        let within = due.into_iter().flatten().filter(|due| {
-            let at = due.0.as_micros();
-            at > from && at <= to
-        });
+        let after = Timestamp::from_micros(from.saturating_add(1));
+        let first = (after, i64::MIN, DeliveryId::new(""));
+        let within = due.into_iter().flat_map(|due| due.range(first.clone()..));
+        let within = within.take_while(|due| due.0.as_micros() <= to);
         let free = within.filter(|due| {
             let row = &self.rows[&(key.0.clone(), due.2.clone())];
             row.is_free(ask.now, self.epoch) || self.fault == Some(Fault::ClaimIgnoresLease)
