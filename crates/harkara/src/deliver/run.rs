@@ -35,9 +35,11 @@ impl Loop {
     pub async fn run(mut self) {
         let mut dispatcher = Dispatcher::new(self.limits, self.clock.now());
         let mut stopping = false;
+        let (settling, coming) = mpsc::unbounded_channel();
+        tokio::spawn(settle_in_order(self.store.clone(), coming));
         // The dispatcher notices a clock that goes back, but not one that went back before it began.
         if self.store.written_at() > Some(self.clock.now()) {
-            self.carry_out(vec![Action::PullIn]);
+            self.carry_out(vec![Action::PullIn], &settling);
         }
         loop {
             let mut inputs = Vec::new();
@@ -53,19 +55,17 @@ impl Loop {
             }
             if told_to_stop {
                 stopping = true;
-                self.carry_out(dispatcher.drain());
+                self.carry_out(dispatcher.drain(), &settling);
             }
             let actions = dispatcher.step(inputs, self.clock.now());
-            self.carry_out(actions);
+            self.carry_out(actions, &settling);
             if stopping && dispatcher.is_idle() {
                 return;
             }
         }
     }
 
-    fn carry_out(&self, actions: Vec<Action>) {
-        let mut settles = Vec::new();
-        let mut reports = Vec::new();
+    fn carry_out(&self, actions: Vec<Action>, settling: &Settling) {
         for action in actions {
             let (store, inbox) = (self.store.clone(), self.inbox.clone());
             match action {
@@ -81,14 +81,15 @@ impl Loop {
                     subject,
                     retry_at,
                 } => {
-                    settles.push(*settle);
                     let unknown = Input::Settled {
                         key,
                         subject,
                         retry_at,
                         settled: None,
                     };
-                    reports.push(Report::or(inbox, unknown));
+                    let report = Report::or(inbox, unknown);
+                    // Its other end lives as long as this loop; a report that is dropped says so.
+                    let _ = settling.send((*settle, report));
                 }
                 Action::Claim(ask) => {
                     let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
@@ -123,13 +124,26 @@ impl Loop {
                 }
             }
         }
-        if !settles.is_empty() {
-            tokio::spawn(settle(self.store.clone(), settles, reports));
+    }
+}
+
+/// Settles with who is to hear of them, on their way to the store.
+type Settling = mpsc::UnboundedSender<(Settle, Report)>;
+
+/// Settles what has come, in one unit of the store, then what has come meanwhile. One after another,
+/// so that what a later outcome says of an endpoint's health is written after what an earlier did.
+async fn settle_in_order(store: Store, mut coming: mpsc::UnboundedReceiver<(Settle, Report)>) {
+    let mut come = Vec::new();
+    while coming.recv_many(&mut come, TURN_MAX).await > 0 {
+        let (settles, reports) = come.drain(..).unzip();
+        // In a task of its own, so that one that panics takes along no settle but its own.
+        let settled = tokio::spawn(settle(store.clone(), settles, reports));
+        if let Err(error) = settled.await {
+            tracing::error!(%error, "failed to settle deliveries; their leases bring them back");
         }
     }
 }
 
-/// Settles all that one turn brought, in one unit of the store.
 async fn settle(store: Store, settles: Vec<Settle>, reports: Vec<Report>) {
     let Some(results) = heard(store.settle_all(settles).await, "settle deliveries") else {
         return;
