@@ -97,6 +97,13 @@ impl Pace {
         }
     }
 
+    /// Begins again, for an endpoint whose breaker has opened: its way back is the breaker's ramp.
+    pub fn restart(&mut self, next_serial: u64) {
+        self.limit = START.min(self.ceiling);
+        self.grown = 0;
+        self.cut_from = next_serial;
+    }
+
     /// How many attempts may be in flight: at least one.
     pub fn limit(&self) -> usize {
         self.limit

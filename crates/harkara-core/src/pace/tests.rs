@@ -56,6 +56,26 @@ fn an_answer_time_that_doubles_halves_it_once() {
 }
 
 #[test]
+fn an_endpoint_whose_breaker_opened_begins_again() {
+    let mut pace = Pace::new(64);
+    let failed = |serial| Paced {
+        serial,
+        next_serial: serial + 1,
+        took: Duration::from_millis(20),
+        strain: Strain::Overloaded,
+        full: true,
+    };
+    for serial in 1..=10 {
+        pace.note(&failed(serial));
+    }
+    assert_eq!(pace.limit(), 1);
+    pace.restart(11);
+    assert_eq!(pace.limit(), 8);
+    pace.note(&failed(10));
+    assert_eq!(pace.limit(), 8, "an attempt from before tells nothing new");
+}
+
+#[test]
 fn a_refused_event_says_nothing_about_load() {
     assert_eq!(limits("refused*100"), [8]);
 }

@@ -422,6 +422,7 @@ impl Lane {
         };
         let returned = if self.health.is_open() && !was_open {
             self.stray_before = self.next_serial;
+            self.pace.restart(self.next_serial);
             self.empty()
         } else {
             Vec::new()
