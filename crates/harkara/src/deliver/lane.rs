@@ -290,20 +290,9 @@ impl Lane {
         let open = self.health.is_open();
         let full = self.in_flight >= if open { self.pace.limit() } else { window };
         let full = full && !planted(Bug::PermitsIgnored);
-        let mut at = 0;
-        while let Some(held) = self.ready.get(at).filter(|_| !full) {
-            if held.claimed.lease_until < needed_until {
-                expired.extend(self.ready.remove(at));
-                self.backlog = true;
-            } else if self.busy.contains_key(&held.claimed.subject)
-                && !planted(Bug::TwoOfOneSubject)
-            {
-                at += 1;
-            } else {
-                return Some(at);
-            }
-        }
-        None
+        (!full)
+            .then(|| self.next_ready(0, needed_until, expired, |_| true))
+            .flatten()
     }
 
     /// The first sendable delivery from here on that has a permit already. Those that were born
@@ -314,14 +303,26 @@ impl Lane {
         needed_until: Timestamp,
         expired: &mut Vec<Held>,
     ) -> Option<usize> {
+        self.has_claimed()
+            .then(|| self.next_ready(from, needed_until, expired, Held::is_claimed))
+            .flatten()
+    }
+
+    /// The first delivery from here on that is meant and whose subject has nothing in flight.
+    fn next_ready(
+        &mut self,
+        from: usize,
+        needed_until: Timestamp,
+        expired: &mut Vec<Held>,
+        is_meant: impl Fn(&Held) -> bool,
+    ) -> Option<usize> {
         let mut at = from;
-        while self.has_claimed()
-            && let Some(held) = self.ready.get(at)
-        {
+        while let Some(held) = self.ready.get(at) {
+            let is_busy = self.busy.contains_key(&held.claimed.subject);
             if held.claimed.lease_until < needed_until {
                 expired.extend(self.ready.remove(at));
                 self.backlog = true;
-            } else if held.is_claimed() && !self.busy.contains_key(&held.claimed.subject) {
+            } else if is_meant(held) && (!is_busy || planted(Bug::TwoOfOneSubject)) {
                 return Some(at);
             } else {
                 at += 1;
@@ -365,8 +366,7 @@ impl Lane {
         self.in_flight += 1;
         self.used_at = now;
         if let Some(rate) = self.rate_per_second {
-            let interval = Duration::from_secs(1) / rate.max(1);
-            self.rate_at = self.rate_at.max(now).plus(interval);
+            self.rate_at = self.rate_at.max(now).plus(interval(rate));
         }
     }
 
@@ -466,10 +466,8 @@ impl Lane {
 
     /// The clock went back: nothing may lie further away than it could have been put from now.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
-        let interval = self
-            .rate_per_second
-            .map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1));
-        self.rate_at = self.rate_at.min(now.plus(interval));
+        let longest = self.rate_per_second.map_or(Duration::ZERO, interval);
+        self.rate_at = self.rate_at.min(now.plus(longest));
         self.crowded_until = self.crowded_until.map(|until| until.min(now.plus(CROWDED)));
         self.used_at = self.used_at.min(now);
         self.health.pull_in(now);
@@ -490,4 +488,9 @@ impl Lane {
             && self.place == Place::Out
             && self.timer.is_none()
     }
+}
+
+/// The time between two attempts at a rate.
+fn interval(rate_per_second: u32) -> Duration {
+    Duration::from_secs(1) / rate_per_second.max(1)
 }
