@@ -7,7 +7,7 @@ use harkara_core::retry::{LONGEST_WAIT, MAX_RETRY_AFTER};
 
 use crate::carry::{PATIENCE_US, Process};
 use crate::check::{self, Checked, hold};
-use crate::disk::Habits;
+use crate::disk::{Habits, Wreck};
 use crate::marks::Mark;
 use crate::plan::{HOUR, Happening, MINUTE, MS, Operation, SECOND, YEAR};
 use crate::receiver::Habit;
@@ -70,24 +70,21 @@ impl World {
             return Ok(());
         };
         self.trace.line(self.t, format_args!("p{id} dies"));
-        let (written, mut lost) = self.disk.crash();
-        if !lost.is_empty() {
-            self.marks.mark(Mark::CrashLostQueued);
-        }
-        if !written.is_empty() {
-            let mark = if keeps {
-                Mark::CrashKeptWritten
-            } else {
-                Mark::CrashLostWritten
-            };
+        let Wreck { kept, lost, queued } = self.disk.crash(keeps, &mut self.dice);
+        let marks = [
+            (!queued.is_empty(), Mark::CrashLostQueued),
+            (!kept.is_empty(), Mark::CrashKeptWritten),
+            (!lost.is_empty(), Mark::CrashLostWritten),
+            (
+                !kept.is_empty() && !lost.is_empty(),
+                Mark::CrashKeptTheFirst,
+            ),
+        ];
+        for (_, mark) in marks.into_iter().filter(|(seen, _)| *seen) {
             self.marks.mark(mark);
         }
-        if keeps {
-            for unit in written {
-                self.apply(unit, false)?;
-            }
-        } else {
-            lost.extend(written);
+        for unit in kept {
+            self.apply(unit, false)?;
         }
         let process = &self.processes[&id];
         if process.stopping {
@@ -109,7 +106,7 @@ impl World {
         } else {
             self.bury(id);
         }
-        for unit in lost {
+        for unit in lost.into_iter().chain(queued) {
             self.refuse_work(unit.process, unit.work);
         }
         self.nobody_answers();

@@ -25,6 +25,7 @@ macro_rules! marks {
 marks! {
     CrashLostWritten = "crash between write and flush, written lost",
     CrashKeptWritten = "crash between write and flush, written kept",
+    CrashKeptTheFirst = "crash between write and flush, first of two batches kept",
     CrashLostQueued = "crash with units still queued",
     CrashInFlight = "crash with attempts in flight",
     CrashWhileStopping = "crash while stopping",
@@ -32,6 +33,7 @@ marks! {
     FlushFailed = "flush failed, process ended",
     DiskFull = "transaction refused by a full disk",
     FlushOfHalfASecond = "flush of more than half a second",
+    WrittenAhead = "batch written while another was flushed",
     SharedFlush = "flush shared by ten units or more",
     QueueFull = "publish refused, queue full",
     StoredUnanswered = "publish retried after it had been stored",

@@ -321,13 +321,11 @@ impl World {
         if self.disk.write_at(self.t) != Some(self.t) {
             return Ok(());
         }
-        let (takes_us, count) = self.disk.write(&mut self.dice);
-        self.trace.line(
-            self.t,
-            format_args!("writes {count}, flushes for {takes_us}"),
-        );
-        if takes_us > 500 * MS {
-            self.marks.mark(Mark::FlushOfHalfASecond);
+        let is_ahead = self.disk.is_flushing();
+        let count = self.disk.write(&mut self.dice);
+        self.trace.line(self.t, format_args!("writes {count}"));
+        if is_ahead {
+            self.marks.mark(Mark::WrittenAhead);
         }
         if count >= 10 {
             self.marks.mark(Mark::SharedFlush);
@@ -337,8 +335,28 @@ impl World {
                 self.apply(unit, true)?;
             }
         }
-        self.at(self.t + takes_us, Event::Flush(self.opening));
+        if !is_ahead {
+            self.begin_flush();
+        }
+        self.plan_batch();
         Ok(())
+    }
+
+    fn begin_flush(&mut self) {
+        let takes_us = self.disk.flush_us(&mut self.dice);
+        self.trace
+            .line(self.t, format_args!("flushes for {takes_us}"));
+        if takes_us > 500 * MS {
+            self.marks.mark(Mark::FlushOfHalfASecond);
+        }
+        self.at(self.t + takes_us, Event::Flush(self.opening));
+    }
+
+    /// The next batch, if the writer is free and anything waits for it.
+    fn plan_batch(&mut self) {
+        if let Some(write_at) = self.disk.next_batch(self.t) {
+            self.at(write_at, Event::Write(self.opening));
+        }
     }
 
     fn flush(&mut self) -> Checked {
@@ -365,18 +383,20 @@ impl World {
             Flush::Failed => {
                 self.marks.mark(Mark::FlushFailed);
                 // Nobody is told, and nobody knows whether it is on the disk.
-                if self.dice.one_in(2) {
+                let keeps = self.dice.one_in(2);
+                if keeps {
                     for unit in units {
                         self.apply(unit, false)?;
                     }
                 }
                 let down_us = self.dice.magnitude(MS, 10 * SECOND);
-                return self.crash((false, false), down_us);
+                return self.crash((keeps, false), down_us);
             }
         }
-        if let Some(write_at) = self.disk.next_batch(self.t) {
-            self.at(write_at, Event::Write(self.opening));
+        if self.disk.is_flushing() {
+            self.begin_flush();
         }
+        self.plan_batch();
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::store::Counts;
 
 /// What a flushed commit survives, and through which setting of the store.
-const DURABILITY: &str = "sqlite WAL synchronous=FULL";
+const DURABILITY: &str = "sqlite WAL, flushed before each answer";
 
 /// How old the counts may be. To count costs as much as there is left to do, and anyone may ask.
 const COUNTS_LIFE: Duration = Duration::from_secs(1);

@@ -1,8 +1,10 @@
 //! The committer: units in, one transaction, one flush, then an answer for each.
 //!
-//! One thread owns the writing connection, so no two writes ever race. What a unit does is in
-//! `sqlite/`; this file knows only queueing, savepoints and flushing. `Store` is its one caller.
+//! One thread owns the writing connection, so no two writes ever race. While one batch is flushed the
+//! next is written, so what is flushed is in `flusher.rs`. What a unit does is in `sqlite/`; this file
+//! knows only queueing, savepoints and transactions. `Store` is its one caller.
 
+pub(super) mod flusher;
 pub mod pace;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,6 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
+use self::flusher::{Flush, Flusher, Progress};
 use self::pace::{Gathering, Pace};
 use super::error::{DbError, DbErrorKind};
 use super::sqlite::{Pen, Undo};
@@ -75,22 +78,24 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(pen: Pen) -> Result<Self, DbError> {
+    /// Writes with the pen; `flush` puts on the disk what the pen has written, and `progress` is told.
+    pub(super) fn start(pen: Pen, flush: Flush, progress: Arc<Progress>) -> Result<Self, DbError> {
         let (sender, receiver) = channel();
         let (phase_sender, phase) = watch::channel(Phase::Open);
+        let phase_sender = Arc::new(phase_sender);
         let places = Arc::new(Semaphore::new(QUEUE));
+        let notice = || Notice::new(&phase_sender, &progress);
+        let writer_notice = notice();
         let writer = Writer {
             pen,
             queue: receiver,
+            next: None,
             before: 0,
-        };
-        let notice = Notice {
-            phase: phase_sender,
-            last: Phase::Failed,
+            flusher: Flusher::start(flush, progress.clone(), notice())?,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.run_until_closed(notice))?;
+            .spawn(move || writer.run_until_closed(writer_notice))?;
         Ok(Self {
             queue: Mutex::new(Some(sender)),
             places,
@@ -198,15 +203,37 @@ fn closed() -> DbError {
     DbError::down("the store is closed")
 }
 
-/// Says how the writer ended, even when it ended by a panic.
+/// Says how a thread of the committer ended, even when it ended by a panic.
 struct Notice {
-    phase: watch::Sender<Phase>,
+    phase: Arc<watch::Sender<Phase>>,
+    progress: Arc<Progress>,
     last: Phase,
+}
+
+impl Notice {
+    /// Says that all has failed, unless it learns better.
+    fn new(phase: &Arc<watch::Sender<Phase>>, progress: &Arc<Progress>) -> Self {
+        Self {
+            phase: phase.clone(),
+            progress: progress.clone(),
+            last: Phase::Failed,
+        }
+    }
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
-        self.phase.send_replace(self.last);
+        if self.last == Phase::Failed {
+            self.progress.lose();
+        }
+        // What has failed stays so, whichever of the two threads ends later.
+        self.phase.send_if_modified(|phase| {
+            let news = *phase == Phase::Open && self.last != Phase::Open;
+            if news {
+                *phase = self.last;
+            }
+            news
+        });
     }
 }
 
@@ -214,8 +241,11 @@ impl Drop for Notice {
 struct Writer {
     pen: Pen,
     queue: Receiver<Queued>,
+    /// Taken from the queue already, for the next batch.
+    next: Option<Queued>,
     /// How many units the batch before had.
     before: usize,
+    flusher: Flusher,
 }
 
 impl Writer {
@@ -224,9 +254,12 @@ impl Writer {
             self.before = batch.len();
             if let Err(error) = self.write(batch) {
                 tracing::error!(%error, cause = %error.source, "the store can no longer be written to");
-                self.pen.abandon();
-                return;
+                return self.pen.abandon();
             }
+        }
+        // Nothing may be flushed after a flush that failed, not even by closing.
+        if self.flusher.close().is_err() {
+            return self.pen.abandon();
         }
         match self.pen.close() {
             Ok(()) => notice.last = Phase::Closed,
@@ -243,7 +276,11 @@ impl Writer {
         reason = "a stopwatch for holding a batch open; no row ever sees it"
     )]
     fn gather(&mut self) -> Option<Vec<Queued>> {
-        let mut batch = vec![self.queue.recv().ok()?];
+        let first = match self.next.take() {
+            Some(next) => next,
+            None => self.queue.recv().ok()?,
+        };
+        let mut batch = vec![first];
         let began_at = Instant::now();
         let mut last_at = began_at;
         loop {
@@ -266,18 +303,19 @@ impl Writer {
         }
     }
 
-    /// Writes a batch and answers every unit in it. An error means that the writer must stop.
-    fn write(&mut self, mut batch: Vec<Queued>) -> Result<(), DbError> {
-        let flushed = self.flush(&mut batch);
-        if flushed.is_ok() {
+    /// Writes a batch and has it flushed, by the other thread if there is more to write meanwhile.
+    /// An error means that the writer must stop.
+    fn write(&mut self, mut units: Vec<Queued>) -> Result<(), DbError> {
+        let written = self.run_as_one(&mut units);
+        if written.is_ok() {
             self.pen.forget_what_changed();
         }
-        for queued in batch {
-            queued.unit.answer(flushed.clone());
-        }
-        match flushed {
+        self.next = self.queue.try_recv().ok();
+        self.flusher
+            .take(units, written.clone(), self.next.is_some())?;
+        match written {
             Err(error) if error.kind == DbErrorKind::Down => Err(error),
-            // The whole batch was refused (a full disk, say) and its callers know; the next may fit.
+            // The whole batch was refused (a full disk, say) and its callers hear; the next may fit.
             Err(_) => self.pen.roll_back(),
             Ok(()) => Ok(()),
         }
@@ -286,13 +324,14 @@ impl Writer {
     /// Hardly any unit is refused after it has changed something, and a savepoint copies each page
     /// that its unit touches. So they run without, and when one does leave a half behind, all of
     /// them run again, each in a savepoint.
-    fn flush(&mut self, batch: &mut [Queued]) -> Result<(), DbError> {
+    fn run_as_one(&mut self, batch: &mut [Queued]) -> Result<(), DbError> {
         self.pen.begin()?;
         if !self.run(batch, Undo::RunAgain)? {
             self.pen.roll_back()?;
             self.pen.begin()?;
             self.run(batch, Undo::Savepoint)?;
         }
+        self.flusher.announce();
         self.pen.commit()
     }
 

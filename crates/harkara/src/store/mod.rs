@@ -39,6 +39,7 @@ pub use rows::*;
 pub use views::*;
 
 use batch::Committer;
+use batch::flusher::{Flush, Progress};
 use bodies::Bodies;
 use cache::Cache;
 use sqlite::readers::Readers;
@@ -91,13 +92,21 @@ impl Store {
     /// Opens the store in a folder, which is made if need be, and brings its schema up to date.
     /// Blocks for as long as that takes. Refused while another process has it open.
     pub fn open(folder: &Path) -> Result<Self, DbError> {
+        Self::open_flushed_by(folder, sqlite::flush)
+    }
+
+    fn open_flushed_by(
+        folder: &Path,
+        flush: impl FnOnce(&Path) -> Result<Flush, DbError>,
+    ) -> Result<Self, DbError> {
         let caches = Arc::new(Caches::new());
         let written_at = sqlite::written_at(folder);
         let pen = Pen::open(folder, caches.clone())?;
         let epoch = pen.epoch();
         let bodies = Arc::new(Bodies::load(&pen)?);
-        let committer = Committer::start(pen)?;
-        let readers = Readers::new(folder);
+        let progress = Arc::new(Progress::new());
+        let committer = Committer::start(pen, flush(folder)?, progress.clone())?;
+        let readers = Readers::new(folder, progress);
         Ok(Self {
             shared: Arc::new(Shared {
                 committer,

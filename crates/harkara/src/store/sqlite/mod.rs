@@ -24,19 +24,21 @@ use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::Caches;
+use super::batch::flusher::Flush;
 use super::error::{DbError, DbErrorKind};
 use super::migrate;
 
 /// 3.51.3 mended a race between two connections that reset the log.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Page size first: it is fixed once the file has content. `synchronous=full` makes a commit outlive
-/// the power; the checkpoint runs inside the writer's commits, every 16 MB of log.
+/// Page size first: it is fixed once the file has content. With `synchronous=normal` a commit is in the
+/// log but not on the disk: [`flush`] puts it there, once for all that wait, before anybody is
+/// answered. The checkpoint runs inside the writer's commits, every 16 MB of log, and flushes by itself.
 const WRITER_SETTINGS: &str = "
     pragma page_size = 8192;
     pragma busy_timeout = 5000;
     pragma journal_mode = wal;
-    pragma synchronous = full;
+    pragma synchronous = normal;
     pragma wal_autocheckpoint = 2000;
     pragma journal_size_limit = 67108864;
     pragma cache_size = -32768;
@@ -80,7 +82,7 @@ pub(super) const SUBJECT: &str = "select subject from subjects where merchant = 
 
 const STATEMENTS_KEPT: usize = 128;
 
-/// Something whose cached copy is out of date once the batch is flushed.
+/// Something whose cached copy is out of date once the batch is written.
 pub(super) enum Changed {
     Merchant(MerchantId),
     Key(String),
@@ -114,7 +116,7 @@ pub(super) struct Pen {
     /// The position of the newest event.
     position: i64,
     /// What it was when the transaction began.
-    flushed_position: i64,
+    position_before: i64,
     /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
     torn: bool,
     /// The numbers of texts that were looked up or stored.
@@ -153,7 +155,7 @@ impl Pen {
             conn,
             epoch,
             position,
-            flushed_position: position,
+            position_before: position,
             torn: false,
             words: HashMap::new(),
             subject: None,
@@ -237,7 +239,7 @@ impl Pen {
         Ok(last + 1)
     }
 
-    /// Has the cached copy of this forgotten after the flush.
+    /// Has the cached copy of this forgotten once the batch is written.
     pub(super) fn change(&mut self, changed: Changed) {
         self.changed.push(changed);
     }
@@ -251,12 +253,13 @@ impl Pen {
     pub(super) fn begin(&mut self) -> Result<(), DbError> {
         self.changed.clear();
         self.torn = false;
-        self.flushed_position = self.position;
+        self.position_before = self.position;
         self.execute("begin immediate", [])?;
         Ok(())
     }
 
-    /// The flush. After an I/O error nobody knows what is on disk, so it is never tried again.
+    /// Writes the transaction to the log. After an I/O error nobody knows what is in it, so it is never
+    /// tried again.
     pub(super) fn commit(&self) -> Result<(), DbError> {
         self.execute("commit", [])?;
         Ok(())
@@ -267,7 +270,7 @@ impl Pen {
     }
 
     pub(super) fn roll_back(&mut self) -> Result<(), DbError> {
-        self.position = self.flushed_position;
+        self.position = self.position_before;
         self.words.clear();
         if self.in_transaction() {
             self.execute("rollback", []).map_err(|e| DbError {
@@ -383,14 +386,25 @@ pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("harkara.db")
 }
 
+fn log(folder: &Path) -> PathBuf {
+    database(folder).with_extension("db-wal")
+}
+
+/// What puts on the disk all that a pen has committed, for as long as the pen is there. The log is one
+/// file, so whatever was committed is there with all that came before it.
+pub(super) fn flush(folder: &Path) -> Result<Flush, DbError> {
+    let log = File::options().write(true).open(log(folder))?;
+    Ok(Arc::new(move || log.sync_data()))
+}
+
 /// When the store was last written to, as the file system knows it.
 pub(super) fn written_at(folder: &Path) -> Option<Timestamp> {
-    let database = database(folder);
-    let log = database.with_extension("db-wal");
-    let modified = [database, log].into_iter().filter_map(|path| {
-        let modified = std::fs::metadata(path).ok()?.modified().ok()?;
-        modified.duration_since(UNIX_EPOCH).ok()
-    });
+    let modified = [database(folder), log(folder)]
+        .into_iter()
+        .filter_map(|path| {
+            let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+            modified.duration_since(UNIX_EPOCH).ok()
+        });
     Some(Timestamp::default().plus(modified.max()?))
 }
 

@@ -1,6 +1,7 @@
 //! A small pool of read-only connections, used from the runtime's blocking threads.
 //!
-//! Each read sees one moment of the store, however many statements it takes. Reads that may take
+//! Each read sees one moment of the store, however many statements it takes, and is answered when what
+//! it saw is on the disk. Reads that may take
 //! long have a smaller share, so that no number of lists keeps a sweep, an endpoint or a key
 //! waiting. Views call this; the writer never does.
 
@@ -11,6 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::open_reader;
+use crate::store::batch::flusher::Progress;
 use crate::store::error::DbError;
 
 const READERS: usize = 4;
@@ -25,15 +27,17 @@ pub(in crate::store) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    progress: Arc<Progress>,
 }
 
 impl Readers {
-    pub(in crate::store) fn new(folder: &Path) -> Self {
+    pub(in crate::store) fn new(folder: &Path, progress: Arc<Progress>) -> Self {
         Self {
             folder: Arc::new(folder.to_owned()),
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(READERS)),
             long: Arc::new(Semaphore::new(LONG_READERS)),
+            progress,
         }
     }
 
@@ -70,11 +74,13 @@ impl Readers {
             readers.lock().push(conn);
             result
         };
-        match tokio::task::spawn_blocking(run).await {
+        let result = match tokio::task::spawn_blocking(run).await {
             Ok(result) => result,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             Err(_) => Err(DbError::down("the runtime is shutting down")),
-        }
+        }?;
+        self.progress.catch_up().await?;
+        Ok(result)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -108,7 +114,7 @@ mod tests {
     async fn lists_that_do_not_end_leave_readers_for_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let readers = Readers::new(folder.path());
+        let readers = Readers::new(folder.path(), Arc::new(Progress::new()));
         let (mut gates, mut lists) = (Vec::new(), Vec::new());
         for _ in 0..2 * READERS {
             let (gate, opened) = mpsc::channel::<()>();

@@ -356,7 +356,7 @@ async fn a_writer_that_breaks_is_reported_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn the_file_is_set_up_to_outlive_the_power() {
+async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
     let world = World::new().await;
     let settings = world.store.write(|pen| {
         let mut settings = String::new();
@@ -369,7 +369,7 @@ async fn the_file_is_set_up_to_outlive_the_power() {
     });
     insta::assert_snapshot!(settings.await.unwrap(), @r#"
     journal_mode: Text("wal")
-    synchronous: Integer(2)
+    synchronous: Integer(1)
     page_size: Integer(8192)
     mmap_size: Integer(0)
     "#);

@@ -1,10 +1,11 @@
 //! What the store promises, on a file in a folder of its own.
 //!
-//! Each file reads one promise: units (`commit`), lines of deliveries (`lines`), claims (`claims`),
+//! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`),
 //! what is shown (`views`), what is replayed (`replays`), and what holds whatever happens (`interleavings`).
 
 mod claims;
 mod commit;
+mod flush;
 mod interleavings;
 mod lines;
 mod replays;
