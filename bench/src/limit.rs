@@ -50,9 +50,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
                 while next.get() < args.count {
                     let n = next.replace(next.get() + 1);
                     let sent = now_us();
-                    let body = payloads.event(n, sent).into();
+                    let mut body = String::with_capacity(args.body_size);
+                    payloads.write_event((n, sent), &mut body);
                     let (status, _) = client
-                        .send(Method::POST, &url, json_headers(), body)
+                        .send(Method::POST, &url, json_headers(), body.into())
                         .await?;
                     ensure!(status.is_success(), "sink answered {status}");
                     latency.borrow_mut().record_us(now_us() - sent);

@@ -12,6 +12,7 @@ mod payload;
 mod procs;
 mod sink;
 mod stats;
+mod template;
 
 use clap::{Parser, Subcommand};
 

@@ -2,8 +2,13 @@
 //!
 //! No network and no clock: `load` and `limit` make payloads with it, `sink` reads marks.
 
+use std::fmt::{Arguments, Write as _};
+use std::ops::Range;
+
 use fastrand::Rng;
 use memchr::memmem;
+
+use crate::template::Template;
 
 const DIGITS: &[u8] = b"0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
@@ -19,6 +24,7 @@ const BANKS: &[&str] = &[
     "Yes Bank",
     "Union Bank",
 ];
+const BRANDS: &[&str] = &["VISA", "MASTERCARD", "RUPAY"];
 
 /// Every key that the reference's sample of a paid order has.
 const ORDER: &str = concat!(
@@ -27,59 +33,102 @@ const ORDER: &str = concat!(
     r#""payment_page_client_id":"sandbox","merchant_payload":"{\"cart\":\"<sku>\"}"},"#,
     r#""udf5":"","status_id":21,"amount_refunded":0,"udf9":"","status":"CHARGED","#,
     r#""bank_error_message":"","id":"ordeh_<link>","auth_type":"THREE_DS","udf3":"","udf6":"","#,
-    r#""udf10":"","effective_amount":<amount>,"product_id":"sku-<sku>","order_id":"<id>","#,
+    r#""udf10":"","effective_amount":<rupees>.<paise>,"product_id":"sku-<sku>","order_id":"<id>","#,
     r#""return_url":"https://lamps.example/paid","payment_gateway_response":{"#,
     r#""gateway_response":{"authCode":"<code>","resMessage":"Approved","#,
     r#""mandateToken":"mt_<token>","resCode":"00"},"#,
-    r#""created":"2026-11-24T<minute>:<second>Z","auth_id_code":"<code>"},"udf1":"web","#,
+    r#""created":"2026-11-24T<hour>:<minute>:<second>Z","auth_id_code":"<code>"},"udf1":"web","#,
     r#""currency":"INR","udf4":"","customer_id":"cst_<customer>","#,
-    r#""date_created":"2026-11-24T<minute>:02Z","gateway_id":23,"payment_links":{"#,
+    r#""date_created":"2026-11-24T<hour>:<minute>:02Z","gateway_id":23,"payment_links":{"#,
     r#""web":"https://lamps.example/merchant/pay/ordeh_<link>","#,
     r#""iframe":"https://lamps.example/merchant/ipay/ordeh_<link>","#,
     r#""mobile":"https://lamps.example/merchant/pay/ordeh_<link>?mobile=true"},"#,
-    r#""maximum_eligible_refund_amount":<amount>,"txn_detail":{"express_checkout":false,"#,
-    r#""txn_id":"sandbox-<id>-1","txn_amount":<amount>,"error_message":"","#,
-    r#""txn_uuid":"moz<uuid>","created":"2026-11-24T<minute>:07Z","#,
+    r#""maximum_eligible_refund_amount":<rupees>.<paise>,"txn_detail":{"express_checkout":false,"#,
+    r#""txn_id":"sandbox-<id>-1","txn_amount":<rupees>.<paise>,"error_message":"","#,
+    r#""txn_uuid":"moz<uuid>","created":"2026-11-24T<hour>:<minute>:07Z","#,
     r#""metadata":{"payment_channel":"WEB"},"gateway":"RAZORPAY","status":"CHARGED","#,
-    r#""net_amount":<amount>,"order_id":"<id>","currency":"INR","error_code":"","#,
+    r#""net_amount":<rupees>.<paise>,"order_id":"<id>","currency":"INR","error_code":"","#,
     r#""gateway_id":23,"txn_flow_type":"CARD_TRANSACTION","redirect":true},"#,
     r#""bank_error_code":"","udf8":"","payment_method_type":"CARD","#,
-    r#""customer_phone":"<phone>","merchant_id":"sandbox","#,
-    r#""customer_email":"<mail>@inbox.example","udf2":"","amount":<amount>,"#,
+    r#""customer_phone":"9<phone>","merchant_id":"sandbox","#,
+    r#""customer_email":"<first>.<last><number>@inbox.example","udf2":"","amount":<rupees>.<paise>,"#,
     r#""refunded":false,"card":{"last_four_digits":"<four>","card_isin":"<isin>","#,
     r#""card_brand":"<brand>","card_type":"CREDIT","card_issuer":"<bank>","#,
-    r#""name_on_card":"<name>","expiry_month":"<month>","expiry_year":"<year>","#,
+    r#""name_on_card":"<first> <last>","expiry_month":"<month>","expiry_year":"<year>","#,
     r#""card_reference":"<reference>","card_fingerprint":"<fingerprint>","#,
     r#""using_saved_card":false,"saved_to_locker":false,"using_token":false}}"#,
 );
 
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
+/// What differs from one order to the next. A value that stands in several places is made once.
+const VALUES: [(&str, Value); 25] = [
+    ("<id>", Value::Id),
+    ("<ts_us>", Value::TsUs),
+    ("<link>", Value::Text(HEX, 32)),
+    ("<uuid>", Value::Text(ALPHABET, 16)),
+    ("<code>", Value::Text(LOWER, 6)),
+    ("<token>", Value::Text(HEX, 12)),
+    ("<customer>", Value::Text(LOWER, 14)),
+    ("<rupees>", Value::Number(10..90_000)),
+    ("<paise>", Value::Number(0..100)),
+    ("<hour>", Value::Number(0..24)),
+    ("<minute>", Value::Number(0..60)),
+    ("<second>", Value::Number(0..60)),
+    ("<isin>", Value::Text(DIGITS, 6)),
+    ("<four>", Value::Text(DIGITS, 4)),
+    ("<month>", Value::Number(1..13)),
+    ("<year>", Value::Number(2027..2034)),
+    ("<reference>", Value::Text(HEX, 20)),
+    ("<fingerprint>", Value::Text(HEX, 20)),
+    ("<first>", Value::OneOf(NAMES)),
+    ("<last>", Value::OneOf(NAMES)),
+    ("<number>", Value::Text(DIGITS, 3)),
+    ("<phone>", Value::Text(DIGITS, 9)),
+    ("<bank>", Value::OneOf(BANKS)),
+    ("<brand>", Value::OneOf(BRANDS)),
+    ("<sku>", Value::Text(DIGITS, 5)),
+];
+
+/// How a value of an order is made; all but the first two by chance.
+enum Value {
+    Id,
+    TsUs,
+    Text(&'static [u8], usize),
+    /// Of two digits at least.
+    Number(Range<u32>),
+    OneOf(&'static [&'static str]),
+}
+
 /// Makes payloads. Those of a fixed size are padded with random text, which nothing compresses; an
 /// order has the size and as much chance in it as a real one.
 pub(crate) struct Payloads {
+    seed: u32,
     run: String,
     size: usize,
     noise: String,
-    /// Whether an event is an order, or what a foreign platform might have.
-    orders: bool,
+    /// An order, if that is what an event is, with places of `VALUES`.
+    order: Option<Template<usize>>,
 }
 
 impl Payloads {
     pub(crate) fn new(size: usize) -> Self {
         let noise = (0..size + 4096).map(|_| ALPHABET[fastrand::usize(..ALPHABET.len())] as char);
+        let seed = fastrand::u32(..);
         Self {
-            run: format!("r{:08x}", fastrand::u32(..)),
+            seed,
+            run: format!("r{seed:08x}"),
             size,
             noise: noise.collect(),
-            orders: false,
+            order: None,
         }
     }
 
     /// The same, whose events are paid orders.
     pub(crate) fn of_orders(self) -> Self {
+        let names = VALUES.iter().map(|(name, _)| *name);
         Self {
-            orders: true,
+            order: Some(Template::cut(ORDER, names.zip(0..))),
             ..self
         }
     }
@@ -90,7 +139,13 @@ impl Payloads {
     }
 
     pub(crate) fn id(&self, n: u64) -> String {
-        format!("{}-{n:08}", self.run)
+        let mut id = String::new();
+        self.write_id(n, &mut id);
+        id
+    }
+
+    pub(crate) fn write_id(&self, n: u64, out: &mut String) {
+        add(out, format_args!("{}-{n:08}", self.run));
     }
 
     /// Padding that brings a text of `used` bytes up to the wanted size.
@@ -101,59 +156,32 @@ impl Payloads {
 
     /// A paid order as a foreign ledger tells of it: every value that differs from one order to the
     /// next differs here, and is as long as it is in practice.
-    fn order(&self, n: u64, ts_us: u64) -> String {
-        let run = u64::from_str_radix(&self.run[1..], 16).expect("a run is a hexadecimal number");
-        let random = &mut Rng::with_seed((run << 32) + n);
-        let mut order = String::with_capacity(2 * ORDER.len());
-        let amount = format!("{}.{:02}", random.u32(10..90_000), random.u32(..100));
-        let name = |random: &mut Rng| NAMES[random.usize(..NAMES.len())];
-        let (first, last) = (name(random), name(random));
-        let values = [
-            ("id", self.id(n)),
-            ("ts_us", ts_us.to_string()),
-            ("link", text(random, HEX, 32)),
-            ("uuid", text(random, ALPHABET, 16)),
-            ("code", text(random, LOWER, 6)),
-            ("token", text(random, HEX, 12)),
-            ("customer", text(random, LOWER, 14)),
-            ("amount", amount),
-            (
-                "minute",
-                format!("{:02}:{:02}", random.u32(..24), random.u32(..60)),
-            ),
-            ("second", format!("{:02}", random.u32(..60))),
-            ("isin", text(random, DIGITS, 6)),
-            ("four", text(random, DIGITS, 4)),
-            ("month", format!("{:02}", random.u32(1..13))),
-            ("year", random.u32(2027..2034).to_string()),
-            ("reference", text(random, HEX, 20)),
-            ("fingerprint", text(random, HEX, 20)),
-            ("name", format!("{first} {last}")),
-            ("mail", format!("{first}.{last}{}", text(random, DIGITS, 3))),
-            ("phone", format!("9{}", text(random, DIGITS, 9))),
-            ("bank", BANKS[random.usize(..BANKS.len())].to_owned()),
-            (
-                "brand",
-                ["VISA", "MASTERCARD", "RUPAY"][random.usize(..3)].to_owned(),
-            ),
-            ("sku", text(random, DIGITS, 5)),
-        ];
-        let mut rest = ORDER;
-        while let Some((before, after)) = rest.split_once('<') {
-            order.push_str(before);
-            let (name, after) = after.split_once('>').expect("a placeholder ends");
-            let value = values.iter().find(|(known, _)| *known == name);
-            order.push_str(&value.expect("each placeholder has a value").1);
-            rest = after;
-        }
-        order.push_str(rest);
-        order
+    fn write_order(&self, order: &Template<usize>, (n, ts_us): (u64, u64), out: &mut String) {
+        let mut random = Rng::with_seed((u64::from(self.seed) << 32) + n);
+        let mut made = [const { None::<Range<usize>> }; VALUES.len()];
+        order.fill(out, |out, which| {
+            if let Some(made) = &made[which] {
+                return out.extend_from_within(made.clone());
+            }
+            let begin = out.len();
+            match &VALUES[which].1 {
+                Value::Id => self.write_id(n, out),
+                Value::TsUs => add(out, format_args!("{ts_us}")),
+                Value::Text(of, length) => {
+                    let letter = |_| char::from(of[random.usize(..of.len())]);
+                    out.extend((0..*length).map(letter));
+                }
+                Value::Number(range) => add(out, format_args!("{:02}", random.u32(range.clone()))),
+                Value::OneOf(of) => out.push_str(of[random.usize(..of.len())]),
+            }
+            made[which] = Some(begin..out.len());
+        });
     }
 
-    /// A payment event as one JSON object, as a foreign platform might have it.
-    pub(crate) fn event(&self, n: u64, ts_us: u64) -> String {
-        if self.orders {
-            return self.order(n, ts_us);
+    /// Appends a payment event as one JSON object, as a foreign platform might have it.
+    pub(crate) fn write_event(&self, (n, ts_us): (u64, u64), out: &mut String) {
+        if let Some(order) = &self.order {
+            return self.write_order(order, (n, ts_us), out);
         }
         let head = format!(
             concat!(
@@ -178,13 +206,12 @@ impl Payloads {
         );
         const TAIL: &str = r#""}}}"#;
         let pad = self.pad(n, head.len() + TAIL.len());
-        [&head, pad, TAIL].concat()
+        out.extend([&head, pad, TAIL]);
     }
 }
 
-fn text(random: &mut Rng, of: &[u8], length: usize) -> String {
-    let letters = (0..length).map(|_| char::from(of[random.usize(..of.len())]));
-    letters.collect()
+pub(crate) fn add(out: &mut String, text: Arguments<'_>) {
+    out.write_fmt(text).expect("a string takes any text");
 }
 
 /// What a delivered body says of itself.
@@ -229,7 +256,8 @@ mod tests {
     #[test]
     fn events_are_json_of_the_wanted_size_and_carry_their_marks() {
         let payloads = Payloads::new(2000);
-        let event = payloads.event(7, 1_700_000_000_000_001);
+        let mut event = String::new();
+        payloads.write_event((7, 1_700_000_000_000_001), &mut event);
         assert_eq!(event.len(), 2000);
         let json: serde_json::Value = serde_json::from_str(&event).unwrap();
         assert_eq!(json["bench_id"], payloads.id(7));
@@ -240,12 +268,17 @@ mod tests {
 
     #[test]
     fn orders_are_json_with_values_of_their_own_and_carry_their_marks() {
-        let payloads = Payloads::new(0);
-        let [one, other] = [7, 8].map(|n| payloads.order(n, 34));
+        let payloads = Payloads::new(0).of_orders();
+        let [one, other] = [7, 8].map(|n| {
+            let mut order = String::new();
+            payloads.write_event((n, 34), &mut order);
+            order
+        });
         assert!((1900..2300).contains(&one.len()), "{}", one.len());
         let json: serde_json::Value = serde_json::from_str(&one).unwrap();
         assert_eq!(json["order_id"], payloads.id(7));
         assert_eq!(json["card"]["using_token"], false);
+        assert!(!one.contains('<'), "a placeholder without a value: {one}");
         assert_ne!(one, other);
         assert_eq!(marks(one.as_bytes()).unwrap().ts_us, Some(34));
     }

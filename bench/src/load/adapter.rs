@@ -6,13 +6,17 @@
 use anyhow::{Context, Result};
 use hyper::Uri;
 use hyper::body::Bytes;
-use hyper::header::{HeaderMap, HeaderName};
-use memchr::memmem;
+use hyper::header::HeaderMap;
+use memchr::{memchr, memmem};
 
 use super::harkara::Paused;
 use super::{Args, harkara, svix};
 use crate::http::{header, json_headers};
-use crate::payload::Payloads;
+use crate::payload::{Payloads, add};
+use crate::template::Template;
+
+/// Room for an event's call, so that it is not moved while it grows.
+const USUAL_BODY: usize = 4096;
 
 /// Which server is measured, and by which of its calls.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -40,12 +44,34 @@ pub(super) struct GenericArgs {
     body_template: String,
 }
 
+/// What differs from call to call.
+#[derive(Clone, Copy)]
+pub(super) enum Placeholder {
+    Payload,
+    Id,
+    TsUs,
+    Pad,
+}
+
+const PLACEHOLDERS: [(&str, Placeholder); 4] = [
+    ("{payload}", Placeholder::Payload),
+    ("{id}", Placeholder::Id),
+    ("{ts_us}", Placeholder::TsUs),
+    ("{pad}", Placeholder::Pad),
+];
+
+/// The body or a header of a call.
+pub(super) fn template(text: &str) -> Template<Placeholder> {
+    Template::cut(text, PLACEHOLDERS.into_iter())
+}
+
 /// A server that is ready to be published to.
 pub(super) struct Adapter {
     pub(super) url: Uri,
-    pub(super) headers: Vec<(HeaderName, String)>,
-    /// The body of a call, with placeholders.
-    pub(super) template: String,
+    /// The headers of a call; their values may hold placeholders.
+    pub(super) headers: HeaderMap,
+    /// What publishes one event.
+    pub(super) template: Template<Placeholder>,
     pub(super) payloads: Payloads,
     /// Events of a call, a line each.
     pub(super) batch: u64,
@@ -68,19 +94,21 @@ impl Adapter {
 
     fn generic(args: &Args, payloads: Payloads) -> Result<Self> {
         let generic = &args.generic;
-        let headers = generic.header.iter().map(|text| {
+        let mut headers = json_headers();
+        for text in &generic.header {
             let (name, value) = header(text)?;
-            Ok((name, value.to_str()?.to_owned()))
-        });
+            headers.insert(name, value);
+        }
+        let body = match generic.body_template.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read the template {path}"))?,
+            None => generic.body_template.clone(),
+        };
         let url = generic.publish_url.clone();
         Ok(Self {
             url: url.context("--adapter generic needs --publish-url")?,
-            headers: headers.collect::<Result<_>>()?,
-            template: match generic.body_template.strip_prefix('@') {
-                Some(path) => std::fs::read_to_string(path)
-                    .with_context(|| format!("failed to read the template {path}"))?,
-                None => generic.body_template.clone(),
-            },
+            headers,
+            template: template(&body),
             payloads,
             batch: 1,
             deliveries_per_call: args.endpoints,
@@ -90,35 +118,46 @@ impl Adapter {
 
     /// The call of this number, at `ts_us`: one event, or a batch of the next ones.
     pub(super) fn request(&self, n: u64, ts_us: u64) -> Result<(HeaderMap, Bytes)> {
-        let events = n * self.batch..(n + 1) * self.batch;
-        let lines: Vec<_> = events.map(|n| self.body(n, ts_us)).collect();
-        Ok((self.headers(n, ts_us)?, lines.join("\n").into()))
+        let first = n * self.batch;
+        let mut body = self.body(first, ts_us);
+        for n in first + 1..first + self.batch {
+            body.push('\n');
+            self.fill(&self.template, (n, ts_us), &mut body);
+        }
+        Ok((self.headers(n, ts_us)?, body.into()))
     }
 
     pub(super) fn headers(&self, n: u64, ts_us: u64) -> Result<HeaderMap> {
-        let mut headers = json_headers();
-        for (name, value) in &self.headers {
-            headers.insert(name, self.fill(value, (n, ts_us)).parse()?);
+        let mut headers = self.headers.clone();
+        for value in headers.values_mut() {
+            if memchr(b'{', value.as_bytes()).is_some() {
+                let mut filled = String::new();
+                self.fill(&template(value.to_str()?), (n, ts_us), &mut filled);
+                *value = filled.parse()?;
+            }
         }
         Ok(headers)
     }
 
     /// What publishes event `n`.
     pub(super) fn body(&self, n: u64, ts_us: u64) -> String {
-        let mut body = self.fill(&self.template, (n, ts_us));
-        if body.contains("{payload}") {
-            body = body.replace("{payload}", &self.payloads.event(n, ts_us));
-        }
-        if body.contains("{pad}") {
-            let used = body.len() - "{pad}".len();
-            body = body.replace("{pad}", self.payloads.pad(n, used));
-        }
+        let mut body = String::with_capacity(USUAL_BODY);
+        self.fill(&self.template, (n, ts_us), &mut body);
         body
     }
 
-    fn fill(&self, text: &str, (n, ts_us): (u64, u64)) -> String {
-        let text = text.replace("{id}", &self.payloads.id(n));
-        text.replace("{ts_us}", &ts_us.to_string())
+    fn fill(&self, text: &Template<Placeholder>, event: (u64, u64), out: &mut String) {
+        let (begin, mut pad_at) = (out.len(), None);
+        text.fill(out, |out, placeholder| match placeholder {
+            Placeholder::Payload => self.payloads.write_event(event, out),
+            Placeholder::Id => self.payloads.write_id(event.0, out),
+            Placeholder::TsUs => add(out, format_args!("{}", event.1)),
+            Placeholder::Pad => pad_at = Some(out.len()),
+        });
+        // How much is missing is known at the end alone.
+        if let Some(at) = pad_at {
+            out.insert_str(at, self.payloads.pad(event.0, out.len() - begin));
+        }
     }
 
     /// Whether the answer says that all events of a call were taken.
@@ -135,8 +174,8 @@ mod tests {
     fn placeholders_are_filled_in_headers_and_body() {
         let adapter = Adapter {
             url: "http://127.0.0.1/".parse().unwrap(),
-            headers: vec![("idempotency-key".parse().unwrap(), "key-{id}".to_owned())],
-            template: r#"{"id":"{id}","at":{ts_us},"pad":"{pad}"}"#.to_owned(),
+            headers: HeaderMap::from_iter([header("Idempotency-Key: key-{id}").unwrap()]),
+            template: template(r#"{"id":"{id}","at":{ts_us},"pad":"{pad}"}"#),
             payloads: Payloads::new(300),
             batch: 1,
             deliveries_per_call: 1,
@@ -154,8 +193,8 @@ mod tests {
     fn a_batch_is_a_line_for_each_of_its_events() {
         let adapter = Adapter {
             url: "http://127.0.0.1/".parse().unwrap(),
-            headers: Vec::new(),
-            template: "{id}".to_owned(),
+            headers: HeaderMap::new(),
+            template: template("{id}"),
             payloads: Payloads::new(300),
             batch: 2,
             deliveries_per_call: 2,

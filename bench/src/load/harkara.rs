@@ -13,8 +13,8 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::adapter::Adapter;
-use crate::http::Client;
+use super::adapter::{Adapter, template};
+use crate::http::{Client, json_headers};
 use crate::payload::Payloads;
 
 /// What a payment that goes well causes: `TXN_CREATED`, `TXN_CHARGED`, `ORDER_SUCCEEDED`.
@@ -95,11 +95,11 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
             1 => "/events",
             _ => "/events/batch",
         })?,
-        headers: vec![(AUTHORIZATION, harkara.platform.clone())],
-        template: match args.harkara.payload {
-            Content::Order => ORDER_EVENT.to_owned(),
-            Content::Noise => NOISE_EVENT.to_owned(),
-        },
+        headers: authorized(&harkara.platform)?,
+        template: template(match args.harkara.payload {
+            Content::Order => ORDER_EVENT,
+            Content::Noise => NOISE_EVENT,
+        }),
         payloads: payloads.of_orders(),
         batch: args.batch,
         deliveries_per_call: args.endpoints * args.batch,
@@ -114,8 +114,8 @@ pub(super) async fn set_up_orders(args: &super::Args, payloads: Payloads) -> Res
     harkara.make_orders(args, &payloads).await?;
     Ok(Adapter {
         url: harkara.at("/txns")?,
-        headers: vec![(AUTHORIZATION, harkara.merchant.clone())],
-        template: PAYMENT.to_owned(),
+        headers: authorized(&harkara.merchant)?,
+        template: template(PAYMENT),
         payloads,
         batch: 1,
         deliveries_per_call: args.endpoints * EVENTS_PER_PAYMENT,
@@ -150,8 +150,7 @@ impl Harkara {
             self.at("/merchants")?,
             json!({ "merchant_id": merchant_id }),
         );
-        let platform = HeaderValue::from_str(&self.platform)?;
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, platform)]);
+        let headers = authorized(&self.platform)?;
         let made = self.client.post_json(&at, headers, &new).await?;
         let key = made["api_key"]
             .as_str()
@@ -169,8 +168,7 @@ impl Harkara {
     }
 
     fn as_merchant(&self) -> Result<HeaderMap> {
-        let authorization = HeaderValue::from_str(&self.merchant)?;
-        Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
+        authorized(&self.merchant)
     }
 
     async fn make_endpoints(&mut self, args: &super::Args) -> Result<Option<Paused>> {
@@ -252,6 +250,13 @@ fn order(id: &str) -> Value {
     })
 }
 
+/// What a call says of its body and of who we are.
+fn authorized(authorization: &str) -> Result<HeaderMap> {
+    let mut headers = json_headers();
+    headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization)?);
+    Ok(headers)
+}
+
 fn basic(key: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{key}:")))
 }
@@ -276,8 +281,8 @@ mod tests {
     fn the_event_carries_its_marks_at_the_wanted_size() {
         let adapter = Adapter {
             url: "http://127.0.0.1/events".parse().unwrap(),
-            headers: Vec::new(),
-            template: NOISE_EVENT.to_owned(),
+            headers: HeaderMap::new(),
+            template: template(NOISE_EVENT),
             payloads: Payloads::new(2048),
             batch: 1,
             deliveries_per_call: 1,

@@ -4,11 +4,11 @@
 
 use anyhow::{Context, Result};
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::AUTHORIZATION;
 use serde_json::json;
 
-use super::adapter::Adapter;
-use crate::http::Client;
+use super::adapter::{Adapter, template};
+use crate::http::{Client, json_headers};
 use crate::payload::Payloads;
 
 #[derive(clap::Args)]
@@ -23,7 +23,8 @@ pub(super) struct Args {
 
 pub(super) async fn set_up(args: &super::Args, payloads: Payloads) -> Result<Adapter> {
     let bearer = format!("Bearer {}", args.svix.token);
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&bearer)?)]);
+    let mut headers = json_headers();
+    headers.insert(AUTHORIZATION, bearer.parse()?);
     let at = |path: &str| format!("{}/api/v1/{path}", args.server).parse::<Uri>();
     let mut client = Client::new(&args.server.parse()?)?;
     let name = json!({ "name": payloads.run() });
@@ -44,10 +45,10 @@ pub(super) async fn set_up(args: &super::Args, payloads: Payloads) -> Result<Ada
     };
     Ok(Adapter {
         url: at(&format!("app/{app}/msg/"))?,
-        headers: vec![(AUTHORIZATION, bearer)],
-        template: format!(
+        headers,
+        template: template(&format!(
             r#"{{{event_id}"eventType":"payment_order.updated","payload":{{payload}}}}"#
-        ),
+        )),
         payloads,
         batch: 1,
         deliveries_per_call: args.endpoints,
