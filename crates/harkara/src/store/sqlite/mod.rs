@@ -187,10 +187,7 @@ impl Pen {
         let known = self.find(WORD, [text], |row| row.get(0))?;
         let word = match known {
             Some(word) => word,
-            None => {
-                let sql = "insert into words (text) values (?1) returning word";
-                self.insert(sql, [text])?
-            }
+            None => self.insert("insert into words (text) values (?1)", [text])?,
         };
         self.words.insert(text.to_owned(), word);
         Ok(word)
@@ -211,8 +208,7 @@ impl Pen {
                 last_sequence: None,
             },
             None => {
-                let sql = "
-                    insert into subjects (merchant, key) values (?1, ?2) returning subject";
+                let sql = "insert into subjects (merchant, key) values (?1, ?2)";
                 Subject {
                     number: self.insert(sql, params![merchant, key])?,
                     last_sequence: Some(0),
@@ -353,10 +349,11 @@ impl Pen {
         Ok(self.prepare(sql)?.query_row(params, read).optional()?)
     }
 
-    /// Runs an insert that returns the number of its row.
+    /// Inserts a row whose key is a number, and returns that. `returning` would do the same by way of a
+    /// temporary table and a journal of its own.
     fn insert(&self, sql: &str, params: impl Params) -> Result<i64, DbError> {
-        let number = self.prepare(sql)?.query_row(params, |row| row.get(0))?;
-        Ok(number)
+        self.execute(sql, params)?;
+        Ok(self.conn.last_insert_rowid())
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, DbError> {

@@ -47,7 +47,11 @@ pub(in crate::store) fn settle(
     };
     // After a stop, so that nothing is claimed for an endpoint that is no longer called.
     let ask = settle.lease_until.map(|until| ask(settle, until));
-    let (released, claimed) = release_waiting(pen, stored.delivery, settle.now, ask.as_ref())?;
+    let (released, claimed) = if stored.awaited {
+        release_waiting(pen, stored.delivery, settle.now, ask.as_ref())?
+    } else {
+        Default::default()
+    };
     if let Some(told) = settle.told.as_ref().filter(|_| held) {
         tell(pen, settle, told)?;
     }
@@ -79,24 +83,36 @@ struct Stored {
     state: DeliveryState,
     fence: i64,
     url_override: Option<String>,
+    /// Calls recorded so far, late ones too.
+    calls: i64,
+    /// Others wait for its outcome.
+    awaited: bool,
 }
 
+/// All that a settle asks for in one statement: each costs more than what it looks up.
+pub(in crate::store) const STORED: &str = "
+    select d.delivery, d.state, d.fence, d.url_override,
+        (select coalesce(max(n), 0) from attempts where delivery = d.delivery) as calls,
+        exists (select 1 from deliveries where waiting_on = d.delivery and state = 'waiting')
+            as awaited
+    from deliveries d
+    join endpoints p on p.endpoint = d.endpoint
+    where d.delivery_id = ?2 and p.merchant_id = ?1 and p.endpoint_id = ?3";
+
 fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
-    let sql = "
-        select d.delivery, d.state, d.fence, d.url_override from deliveries d
-        join endpoints p on p.endpoint = d.endpoint
-        where d.delivery_id = ?2 and p.merchant_id = ?1 and p.endpoint_id = ?3";
     let key = params![
         settle.merchant_id.as_str(),
         pack_id(prefix::DELIVERY, settle.delivery_id.as_str()),
         settle.endpoint_id.as_str()
     ];
-    pen.find(sql, key, |row| {
+    pen.find(STORED, key, |row| {
         Ok(Stored {
             delivery: row.get("delivery")?,
             state: row.word("state")?,
             fence: row.get("fence")?,
             url_override: row.get("url_override")?,
+            calls: row.get("calls")?,
+            awaited: row.get("awaited")?,
         })
     })?
     .ok_or_else(|| DbError::stale(format!("delivery {} does not exist", settle.delivery_id)))
@@ -110,10 +126,6 @@ fn record_attempt(
     (stored, held): (&Stored, bool),
     answer: Option<&[u8]>,
 ) -> Result<(), DbError> {
-    // Asked for apart: an insert that selects from its own table goes by way of a temporary one.
-    let last = "select coalesce(max(n), 0) from attempts where delivery = ?1";
-    let last: Option<i64> = pen.find(last, [stored.delivery], |row| row.get(0))?;
-    let n = last.unwrap_or(0) + 1;
     let sql = "
         insert into attempts (delivery, n, started_at, duration_us, status, failure, url,
             overtaking, previous_credentials, dns_us, connect_us, tls_us, write_us,
@@ -134,7 +146,7 @@ fn record_attempt(
         sql,
         params![
             stored.delivery,
-            n,
+            stored.calls + 1,
             attempt.started_at.as_micros(),
             attempt.duration_us,
             attempt.status,

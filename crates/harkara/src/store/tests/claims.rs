@@ -357,6 +357,7 @@ async fn hot_reads_walk_partial_indexes() {
         claim::DUE,
         sqlite::LAST_SEQUENCE,
         sqlite::place::UNSETTLED_BEFORE,
+        settle::STORED,
         settle::WAITING_ON,
     ] {
         plans.push_str(&plan(&world, sql).await);
@@ -377,6 +378,13 @@ async fn hot_reads_walk_partial_indexes() {
     SEARCH events USING COVERING INDEX events_by_subject (subject=?)
 
     SEARCH deliveries USING INDEX deliveries_open (subject=? AND endpoint=? AND sequence<?)
+
+    SEARCH d USING INDEX deliveries_by_id (delivery_id=?)
+    SEARCH p USING INTEGER PRIMARY KEY (rowid=?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH attempts USING PRIMARY KEY (delivery=?)
+    CORRELATED SCALAR SUBQUERY 2
+    SEARCH deliveries USING COVERING INDEX deliveries_waiting (waiting_on=?)
 
     SEARCH deliveries USING INDEX deliveries_waiting (waiting_on=?)
     USE TEMP B-TREE FOR ORDER BY
