@@ -208,7 +208,8 @@ pub(in crate::store) const LOST: &str = "
     from deliveries d
     left join events e on e.position = d.delivery / 65536
     left join words w on w.word = e.name
-    where d.endpoint = ?2 and d.kind = 'event' and d.state in ('exhausted', 'withdrawn', 'withheld')
+    where d.endpoint = ?2 and d.kind = 'event'
+      and (d.state = 'exhausted' or d.state = 'withdrawn' or d.state = 'withheld')
       and d.delivery >= (?3 + 1) * 65536 and d.delivery < (?4 + 1) * 65536
     order by d.delivery limit ?5";
 

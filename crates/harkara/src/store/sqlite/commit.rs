@@ -244,7 +244,7 @@ fn insert_event(
     })
 }
 
-const INSERT_DELIVERY: &str = "
+pub(in crate::store) const INSERT_DELIVERY: &str = "
     insert into deliveries (delivery, delivery_id, endpoint, subject, sequence, kind, order_mode,
         url_override, state, reason, waiting_on, overtaking, due_at, fence, node, lease_until,
         created_at, settled_at, attempts, retried)

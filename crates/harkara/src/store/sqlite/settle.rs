@@ -168,18 +168,19 @@ fn record_attempt(
     Ok(())
 }
 
+pub(in crate::store) const APPLY: &str = "
+    update deliveries set state = ?2, due_at = ?3, settled_at = ?4, reason = null,
+        attempts = attempts + 1, retried = 1, node = 0, lease_until = 0
+    where delivery = ?1";
+
 fn apply(pen: &Pen, settle: &Settle, delivery: i64) -> Result<(), DbError> {
-    let sql = "
-        update deliveries set state = ?2, due_at = ?3, settled_at = ?4, reason = null,
-            attempts = attempts + 1, retried = 1, node = 0, lease_until = 0
-        where delivery = ?1";
     let (state, due_at, settled_at) = match settle.verdict {
         Verdict::Delivered => (DeliveryState::Delivered, None, Some(settle.now)),
         Verdict::RetryAt(at) => (DeliveryState::Pending, Some(at), None),
         Verdict::Exhausted => (DeliveryState::Exhausted, None, Some(settle.now)),
     };
     let row = params![delivery, state.word(), micros(due_at), micros(settled_at)];
-    pen.execute(sql, row)?;
+    pen.execute(APPLY, row)?;
     Ok(())
 }
 

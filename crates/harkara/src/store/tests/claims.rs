@@ -346,6 +346,17 @@ async fn a_sweep_names_who_has_work_and_when_there_will_be_more() {
     assert_eq!(sweep.next_due, None);
 }
 
+/// The conditions of partial indexes are worked out at each write.
+#[tokio::test]
+async fn hot_writes_make_no_temporary_tables() {
+    let world = World::new().await;
+    for sql in [sqlite::commit::INSERT_DELIVERY, settle::APPLY] {
+        let steps = explain(&world, "explain", sql, "opcode").await;
+        assert!(steps.contains(&"IdxInsert".to_owned()), "{steps:?}");
+        assert!(!steps.contains(&"OpenEphemeral".to_owned()), "{sql}");
+    }
+}
+
 #[tokio::test]
 async fn hot_reads_walk_partial_indexes() {
     let world = World::new().await;

@@ -218,11 +218,23 @@ fn kind<T: std::fmt::Debug>(result: Result<T, DbError>) -> DbErrorKind {
 
 /// How SQLite means to find the rows of a statement.
 async fn plan(world: &World, sql: &'static str) -> String {
-    let plan = world.store.read(move |conn| {
-        let mut statement = conn.prepare(&format!("explain query plan {sql}"))?;
+    let steps = explain(world, "explain query plan", sql, "detail").await;
+    steps.join("\n") + "\n\n"
+}
+
+/// A column of what SQLite says it would do.
+async fn explain(
+    world: &World,
+    how: &'static str,
+    sql: &'static str,
+    column: &'static str,
+) -> Vec<String> {
+    let steps = world.store.read(move |conn| {
+        let mut statement = conn.prepare(&format!("{how} {sql}"))?;
         let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
-        let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
+        let steps =
+            statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(column))?;
         Ok(steps.collect::<Result<Vec<String>, _>>()?)
     });
-    plan.await.unwrap().join("\n") + "\n\n"
+    steps.await.unwrap()
 }
