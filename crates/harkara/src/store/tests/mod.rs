@@ -1,7 +1,8 @@
 //! What the store promises, on a file in a folder of its own.
 //!
-//! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`),
-//! what is shown (`views`), what is replayed (`replays`), and what holds whatever happens (`interleavings`).
+//! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of
+//! deliveries (`lines`), claims (`claims`), what is shown (`views`), what is replayed (`replays`),
+//! and what holds whatever happens (`interleavings`).
 
 mod claims;
 mod commit;
