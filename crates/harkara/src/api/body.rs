@@ -30,15 +30,15 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
 
 /// Reads a JSON object of a known shape; the error names the field.
 pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], depth: usize) -> Result<T, ApiError> {
-    json::check(bytes, depth)?;
+    let text = json::check(bytes, depth)?;
     // Serde would read a list as an object without names.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(ApiError::invalid(
             "invalid_json",
             "the body must be a JSON object",
         ));
     }
-    serde_json::from_slice(bytes).map_err(|error| refusal(bytes, &error))
+    serde_json::from_str(text).map_err(|error| refusal(text, &error))
 }
 
 /// Reads an object that is a part of a checked body, and all of whose members are optional.
@@ -55,7 +55,7 @@ pub(super) fn answer(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// What serde says of a value that does not fit, turned into an error about a field.
-fn refusal(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+fn refusal(text: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     let reason = message
         .rsplit_once(" at line ")
@@ -70,7 +70,7 @@ fn refusal(bytes: &[u8], error: &serde_json::Error) -> ApiError {
             .replace('`', "");
         return ApiError::field(name, format!("is unknown here; {known}"));
     }
-    match member_at(bytes, error) {
+    match member_at(text, error) {
         Some(name) => ApiError::field(&name, reason),
         None => ApiError::invalid("invalid_json", format!("the body does not fit: {reason}")),
     }
@@ -81,8 +81,7 @@ fn quoted_after<'t>(text: &'t str, start: &str) -> Option<&'t str> {
 }
 
 /// The member that was being read when an error struck: the last one that begins before the place.
-fn member_at(bytes: &[u8], error: &serde_json::Error) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
+fn member_at(text: &str, error: &serde_json::Error) -> Option<String> {
     let lines = text
         .split_inclusive('\n')
         .take(error.line().saturating_sub(1));
