@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use harkara_core::delivery::{self, DeliveryState};
 use harkara_core::id::{EventId, MandateId, MerchantId, NotificationRef, OrderId, Subject};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::auth::PlatformCaller;
@@ -56,12 +56,11 @@ struct Kept {
 pub(super) async fn one(
     PlatformCaller: PlatformCaller,
     State(api): State<Api>,
-    headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let key = idempotency_key(&headers)?;
+    let key = idempotency_key(request.headers())?.map(str::to_owned);
     let bytes = body_bytes(request, api.config.api.body_limit_bytes).await?;
-    let incoming = read(&api, &bytes, key, api.clock.now())?;
+    let incoming = read(&api, &bytes, key.as_deref(), api.clock.now())?;
     let stored = store(&api, &incoming).await?;
     let mut response = body::answer(StatusCode::CREATED, &stored);
     if stored.replayed {

@@ -12,6 +12,7 @@ use harkara_core::id::{self, EventId, MandateId, MerchantId, OrderId, Subject, t
 use harkara_core::time::Timestamp;
 use harkara_webhook::{ContentKind, EventName, catalog, event};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use serde_json::value::RawValue;
 
 use crate::api::endpoints::url_refused;
@@ -33,8 +34,8 @@ struct Sent<'a> {
     #[serde(borrow)]
     merchant_id: Cow<'a, str>,
     event_name: EventName,
-    #[serde(borrow)]
-    content: &'a RawValue,
+    #[serde(borrow, deserialize_with = "members")]
+    content: BTreeMap<String, &'a RawValue>,
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -84,7 +85,7 @@ pub(super) fn read(
     let sent: Sent<'_> = body::read(bytes, api.config.api.json_depth)?;
     let text = std::str::from_utf8(bytes).expect("what was read as JSON is UTF-8");
     let kind = catalog::content_kind(sent.event_name);
-    let json = object_of(sent.content, kind)?;
+    let json = object_of(&sent.content, kind)?;
     let object: Object<'_> = body::part(json, &format!("content.{}", kind.key()))?;
     let merchant_id = MerchantId::new(sent.merchant_id.as_ref());
     check_merchant(kind, &object, &merchant_id)?;
@@ -135,12 +136,18 @@ fn digest(text: &str) -> String {
     id::hex(&id::digest(&[text]))
 }
 
+fn members<'a, D: Deserializer<'a>>(object: D) -> Result<BTreeMap<String, &'a RawValue>, D::Error> {
+    BTreeMap::deserialize(object).map_err(|_| D::Error::custom("is not a JSON object"))
+}
+
 /// The object under the key that goes with the event, which must be the only one.
-fn object_of(content: &RawValue, kind: ContentKind) -> Result<&RawValue, ApiError> {
-    let members: BTreeMap<String, &RawValue> = body::part(content, "content")?;
+fn object_of<'a>(
+    content: &BTreeMap<String, &'a RawValue>,
+    kind: ContentKind,
+) -> Result<&'a RawValue, ApiError> {
     let key = kind.key();
-    match members.get(key) {
-        Some(object) if members.len() == 1 => Ok(object),
+    match content.get(key) {
+        Some(object) if content.len() == 1 => Ok(object),
         Some(_) => {
             let reason = format!("must have no other key than '{key}' for this event");
             Err(ApiError::field("content", reason))
@@ -150,16 +157,24 @@ fn object_of(content: &RawValue, kind: ContentKind) -> Result<&RawValue, ApiErro
 }
 
 /// Text that has to be there and to say something.
-fn required(value: Option<&RawValue>, field: &str) -> Result<String, ApiError> {
-    let text = optional(value, field)?.filter(|text| !text.is_empty());
-    text.ok_or_else(|| ApiError::missing(field))
+fn required(value: Option<&RawValue>, kind: ContentKind, name: &str) -> Result<String, ApiError> {
+    let text = optional(value, kind, name)?.filter(|text| !text.is_empty());
+    text.ok_or_else(|| ApiError::missing(&field(kind, name)))
 }
 
-fn optional(value: Option<&RawValue>, field: &str) -> Result<Option<String>, ApiError> {
-    let read = |value: &RawValue| {
-        serde_json::from_str(value.get()).map_err(|_| ApiError::field(field, "must be text"))
-    };
+fn optional(
+    value: Option<&RawValue>,
+    kind: ContentKind,
+    name: &str,
+) -> Result<Option<String>, ApiError> {
+    let refused = |_| ApiError::field(&field(kind, name), "must be text");
+    let read = |value: &RawValue| serde_json::from_str(value.get()).map_err(refused);
     value.map(read).transpose()
+}
+
+/// The name of a member of the object, in full.
+fn field(kind: ContentKind, name: &str) -> String {
+    format!("content.{}.{name}", kind.key())
 }
 
 fn check_merchant(
@@ -167,10 +182,9 @@ fn check_merchant(
     object: &Object<'_>,
     merchant_id: &MerchantId,
 ) -> Result<(), ApiError> {
-    let field = format!("content.{}.merchant_id", kind.key());
-    match optional(object.merchant_id, &field)? {
+    match optional(object.merchant_id, kind, "merchant_id")? {
         Some(named) if named != merchant_id.as_str() => Err(ApiError::field(
-            &field,
+            &field(kind, "merchant_id"),
             format!("is '{named}', and merchant_id '{merchant_id}'"),
         )),
         _ => Ok(()),
@@ -189,7 +203,7 @@ fn refuse_card_data(kind: ContentKind, object: &Object<'_>) -> Result<(), ApiErr
         .find(|name| members.contains_key(**name));
     match forbidden {
         Some(name) => Err(ApiError::field(
-            &format!("content.{}.card.{name}", kind.key()),
+            &field(kind, &format!("card.{name}")),
             "must not be stored or sent; leave it out",
         )),
         None => Ok(()),
@@ -205,24 +219,23 @@ fn place(kind: ContentKind, object: &Object<'_>) -> Result<(Subject, String), Ap
     }
     match kind {
         ContentKind::Order | ContentKind::Txn => {
-            let field = format!("content.{}.order_id", kind.key());
-            let order_id = required(object.order_id, &field)?;
+            let order_id = required(object.order_id, kind, "order_id")?;
             Ok((Subject::Order(OrderId::new(order_id.as_str())), order_id))
         }
         ContentKind::Mandate => {
-            let mandate_id = required(object.mandate_id, "content.mandate.mandate_id")?;
+            let mandate_id = required(object.mandate_id, kind, "mandate_id")?;
             Ok((
                 Subject::Mandate(MandateId::new(mandate_id.as_str())),
                 mandate_id,
             ))
         }
         ContentKind::Notification => {
-            let reference = "content.notification.object_reference_id";
-            let reference = required(object.object_reference_id, reference)?;
-            let field = "content.notification.mandate.mandate_id";
-            let mandate = object.mandate.ok_or_else(|| ApiError::missing(field))?;
-            let mandate: OfNotification<'_> = body::part(mandate, "content.notification.mandate")?;
-            let mandate_id = required(mandate.mandate_id, field)?;
+            let reference = required(object.object_reference_id, kind, "object_reference_id")?;
+            let name = "mandate.mandate_id";
+            let missing = || ApiError::missing(&field(kind, name));
+            let mandate = object.mandate.ok_or_else(missing)?;
+            let mandate: OfNotification<'_> = body::part(mandate, &field(kind, "mandate"))?;
+            let mandate_id = required(mandate.mandate_id, kind, name)?;
             Ok((Subject::Mandate(MandateId::new(mandate_id)), reference))
         }
     }
@@ -260,17 +273,16 @@ fn snapshot(
     id: String,
     now: Timestamp,
 ) -> Result<Option<SnapshotRow>, ApiError> {
-    let field = |name: &str| format!("content.{}.{name}", kind.key());
-    let status = optional(object.status, &field("status"))?.unwrap_or_default();
-    let kind = match kind {
+    let status = optional(object.status, kind, "status")?.unwrap_or_default();
+    let stored = match kind {
         ContentKind::Order => SnapshotKind::Order,
         ContentKind::Mandate => SnapshotKind::Mandate,
         ContentKind::Notification => SnapshotKind::Notification,
         ContentKind::Txn => return Ok(None),
     };
-    let customer_id = optional(object.customer_id, &field("customer_id"))?;
+    let customer_id = optional(object.customer_id, kind, "customer_id")?;
     Ok(Some(SnapshotRow {
-        kind,
+        kind: stored,
         id,
         status,
         customer_id,
