@@ -16,9 +16,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::ServiceExt;
 
-use crate::api::{Api, Parts, router};
+use crate::api::{Api, Parts, answer, router};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::deliver::guard::Policy;
@@ -168,7 +167,7 @@ impl World {
             builder = builder.header(*name, *value);
         }
         let request = builder.body(Body::from(body.to_owned())).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = answer(self.api.clone(), self.router.clone(), request).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -1,6 +1,8 @@
 //! The REST API: request shapes in, commands to `submit`, rows from the store out.
 //!
 //! `router()` is the whole URL map on one screen; a file per resource holds its shapes and handlers.
+//! `answer()` is what all requests go through, by hand: layers around the router would box a request
+//! and its answer several times over.
 //! Nothing here knows SQL, sends to merchants, or decides what may happen to a payment.
 
 pub mod auth;
@@ -26,15 +28,18 @@ mod samples;
 pub mod serve;
 mod transactions;
 
+use std::future::poll_fn;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
@@ -42,7 +47,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTH
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Notify;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::Service;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -98,7 +103,7 @@ impl Deref for Api {
     }
 }
 
-/// Every path that the server answers.
+/// Every path that the server answers, for [`answer`] to ask.
 pub fn router(api: Api) -> Router {
     Router::new()
         // Payments, with a merchant's key, on the paths of the public SDKs.
@@ -203,12 +208,20 @@ pub fn router(api: Api) -> Router {
         .route("/health", get(health::health))
         .fallback(async || ApiError::not_found("route.not_found", "there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(api.clone(), finish))
         .with_state(api)
 }
 
-/// A handler that panicked: the request fails, the process lives on.
+/// What the routes say. Where a handler panics, the request fails and the process lives on.
+async fn ask(mut routes: Router, request: Request) -> Response {
+    let mut said = pin!(routes.call(request));
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| said.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Ok(panicked(panic))))
+    })
+    .await
+    .unwrap_or_else(|never| match never {})
+}
+
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()
@@ -218,19 +231,19 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::internal(std::io::Error::other(text)).into_response()
 }
 
-/// Gives each request an id, writes the bodies of errors, and logs their causes, once.
-async fn finish(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// Answers a request: gives it an id, writes the body of an error, and logs its cause, once.
+pub async fn answer(api: Api, routes: Router, request: Request) -> Response {
     let count = api.requests.fetch_add(1, Ordering::Relaxed);
     let request_id = format!(
         "req_{:x}{:06x}",
         api.clock.now().as_micros(),
         count & 0xff_ffff
     );
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut response = ask(routes, request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         if let Some(cause) = &error.cause {
-            let cause = chain(cause.as_ref());
+            let (path, cause) = (uri.path(), chain(cause.as_ref()));
             tracing::error!(%request_id, %method, %path, status = error.status.as_u16(), %cause,
                 "request failed");
         }
@@ -328,6 +341,7 @@ mod tests {
     use http_body::Frame;
 
     use super::*;
+    use crate::testing::World;
 
     /// The body of a client that has gone to sleep.
     struct Asleep;
@@ -350,5 +364,22 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!((error.status.as_u16(), error.code), (408, "body.too_slow"));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_fails_its_request_alone() {
+        let world = World::new().await;
+        let broken = async || -> () { panic!("a broken promise") };
+        let routes = Router::new().route("/", get(broken));
+        for _ in 0..2 {
+            let request = Request::new(Body::empty());
+            let response = answer(world.api.clone(), routes.clone(), request).await;
+            let id = response.headers()["x-request-id"].clone();
+            assert_eq!(response.status(), 500);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body = std::str::from_utf8(&body).unwrap();
+            assert!(body.contains(id.to_str().unwrap()), "{body}");
+            assert!(!body.contains("promise"), "{body}");
+        }
     }
 }

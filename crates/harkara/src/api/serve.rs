@@ -4,17 +4,21 @@
 //! version waits for ever for the bytes to guess from. What is said on a connection is the router's
 //! business. `app.rs` runs this.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Api, router};
+use super::{Api, answer, router};
 
 /// How long a client may take to send the head of a request, from when it could have begun.
 const REQUEST_HEAD: Duration = Duration::from_secs(15);
@@ -46,7 +50,7 @@ pub async fn serve(
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
-    let router = router(api);
+    let routes = router(api.clone());
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -57,13 +61,15 @@ pub async fn serve(
             stream = accept(&listener), if connections.len() < bounds.connections => stream,
         };
         let Some(stream) = stream else { continue };
+        let (api, routes) = (api.clone(), routes.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = answer(api.clone(), routes.clone(), request.map(Body::new));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.head)
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(router.clone()),
-            );
+            .serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = watched.await {
