@@ -3,6 +3,8 @@
 //! The API and the gateway runner call it. It knows the order of the steps, and neither HTTP nor
 //! SQL: the rules are the core's, the commit is the store's.
 
+mod see_through;
+
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -23,7 +25,6 @@ use harkara_core::time::Timestamp;
 use harkara_core::transition::Transition;
 use harkara_core::{delivery, dummy};
 use tokio::sync::Mutex;
-use tokio::task::JoinError;
 
 use crate::clock::Clock;
 use crate::deliver::inbox::Inbox;
@@ -31,6 +32,8 @@ use crate::store::{
     Commit, Committed, DbError, DbErrorKind, MandateRow, NewEvent, NotificationRow, OrderRow,
     Origin, RefKind, ScheduledOutcome, Store, Write,
 };
+
+use self::see_through::see_through;
 
 /// How often a decision is taken anew when somebody else wrote first.
 const TRIES: usize = 3;
@@ -438,8 +441,8 @@ impl Submit {
 
     /// Commits, born claimed while the inbox has room, and hands the claimed deliveries over.
     ///
-    /// That is a task of its own: a caller who hangs up in the middle must not leave deliveries that
-    /// are claimed and in nobody's hands until their lease ends.
+    /// That is seen through: a caller who hangs up in the middle must not leave deliveries that are
+    /// claimed and in nobody's hands until their lease ends.
     pub async fn store_and_hand_over(&self, mut commit: Commit) -> Result<Committed, DbError> {
         let planned = commit
             .events
@@ -449,7 +452,7 @@ impl Submit {
         let body_bytes = |event: &NewEvent| event.event.body.len() * event.deliveries.len();
         let bytes = commit.events.iter().map(body_bytes).sum();
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
-        let handed_over = tokio::spawn(async move {
+        see_through(async move {
             let place = inbox.reserve(planned, bytes);
             commit.lease_until = place.as_ref().map(|_| inbox.lease_until(commit.now));
             let wakes_gateway = !commit.schedule.is_empty();
@@ -462,8 +465,8 @@ impl Submit {
                 inbox.wake_gateway();
             }
             Ok(committed)
-        });
-        joined(handed_over.await)
+        })
+        .await
     }
 
     /// Stores a replay of an event whose body has this many bytes, born claimed while the inbox
@@ -471,7 +474,7 @@ impl Submit {
     pub async fn resend(&self, delivery: NewDelivery, body_bytes: usize) -> Result<(), DbError> {
         let now = self.clock.now();
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
-        let handed_over = tokio::spawn(async move {
+        see_through(async move {
             let place = inbox.reserve(1, body_bytes);
             let lease_until = place.as_ref().map(|_| inbox.lease_until(now));
             let claimed = store.insert_replay(delivery, now, lease_until).await?;
@@ -480,8 +483,8 @@ impl Submit {
                 None => inbox.wake(),
             }
             Ok(())
-        });
-        joined(handed_over.await)
+        })
+        .await
     }
 
     /// Takes a scheduled outcome off the schedule without carrying it out.
@@ -508,11 +511,6 @@ impl Submit {
         let index = usize::try_from(hasher.finish() % STRIPES as u64).expect("below 256");
         &self.stripes[index]
     }
-}
-
-/// The result of a task that is never aborted; its panic is the caller's.
-fn joined<T>(result: Result<Result<T, DbError>, JoinError>) -> Result<T, DbError> {
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The mandate that a command concerns: the one it is to be paid by, or the one of its transaction.
