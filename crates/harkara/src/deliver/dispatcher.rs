@@ -7,10 +7,11 @@
 //! `lane.rs` says what one endpoint does next, `permits.rs` counts over all of them; here they take
 //! turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use harkara_core::delivery::{self, Attempted, Outcome, Verdict};
 use harkara_core::endpoint::{Endpoint, EndpointState};
 use harkara_core::health::News;
@@ -149,7 +150,7 @@ impl Dispatcher {
     pub fn new(limits: Limits, now: Timestamp) -> Self {
         Self {
             limits,
-            lanes: HashMap::new(),
+            lanes: HashMap::default(),
             permits: Permits::new(limits.permits, limits.permits_per_merchant),
             turns: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -164,7 +165,7 @@ impl Dispatcher {
 
     /// Takes note of what happened and says what is to be done now. Calling it with nothing is
     /// harmless, and needed when `next_wake` has come.
-    pub fn step(&mut self, inputs: Vec<Input>, now: Timestamp) -> Vec<Action> {
+    pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         if now < self.seen_at {
             self.pull_in(now);

@@ -4,9 +4,10 @@
 //! and whether it is well. All of it may be lost: the store knows what is due and who is ill. Only
 //! the dispatcher calls it, which counts the permits over all lanes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use harkara_core::delivery::{DeliveryKind, Outcome};
 use harkara_core::endpoint::Endpoint;
 use harkara_core::health::{self, Breaker, Health, News, Sign};
@@ -107,7 +108,7 @@ impl Lane {
     pub(super) fn new(ceiling: usize, now: Timestamp) -> Self {
         Self {
             ready: VecDeque::new(),
-            busy: HashMap::new(),
+            busy: HashMap::default(),
             in_flight: 0,
             backlog: false,
             asked: None,

@@ -5,8 +5,9 @@
 //! when there is room for them. Plain counting; only the dispatcher calls it. What one endpoint may
 //! have is its lane's business, what one address may have the transport's.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use foldhash::HashMap;
 use harkara_core::id::MerchantId;
 use harkara_core::planted::{Bug, planted};
 
@@ -62,7 +63,7 @@ impl Permits {
             held: 0,
             newcomers: 0,
             slow: 0,
-            by_merchant: HashMap::new(),
+            by_merchant: HashMap::default(),
             waiting: Waiting::default(),
         }
     }
@@ -94,7 +95,10 @@ impl Permits {
 
     pub(super) fn take(&mut self, merchant_id: &MerchantId, class: Class, count: usize) {
         self.held += count;
-        *self.by_merchant.entry(merchant_id.clone()).or_default() += count;
+        match self.by_merchant.get_mut(merchant_id) {
+            Some(held) => *held += count,
+            None => drop(self.by_merchant.insert(merchant_id.clone(), count)),
+        }
         if let Some(of_class) = self.of_class(class) {
             *of_class += count;
         }

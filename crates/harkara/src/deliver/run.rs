@@ -41,8 +41,8 @@ impl Loop {
         if self.store.written_at() > Some(self.clock.now()) {
             self.carry_out(vec![Action::PullIn], &settling);
         }
+        let mut inputs = Vec::new();
         loop {
-            let mut inputs = Vec::new();
             let wait = dispatcher.next_wake().since(self.clock.now());
             let mut told_to_stop = false;
             tokio::select! {
@@ -57,7 +57,7 @@ impl Loop {
                 stopping = true;
                 self.carry_out(dispatcher.drain(), &settling);
             }
-            let actions = dispatcher.step(inputs, self.clock.now());
+            let actions = dispatcher.step(inputs.drain(..), self.clock.now());
             self.carry_out(actions, &settling);
             if stopping && dispatcher.is_idle() {
                 return;

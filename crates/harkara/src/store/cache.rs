@@ -3,9 +3,10 @@
 //! The cache knows no SQL. The writer forgets a key after the flush and before the caller is told;
 //! a load that began before that carries an older generation and is not kept.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 /// Past this many entries the cache starts afresh, so that it cannot grow with the merchants.
 const CAPACITY: usize = 10_000;
@@ -30,7 +31,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         Self {
             shelf: Mutex::new(Shelf {
                 generation: 0,
-                values: HashMap::new(),
+                values: HashMap::default(),
             }),
         }
     }

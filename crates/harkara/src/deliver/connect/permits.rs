@@ -3,9 +3,10 @@
 //! Anybody can point an endpoint at somebody else's server; together they must not become a flood
 //! there. A permit lives as long as its request, and dropping it gives it back.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 /// The permits of every address.
 #[derive(Debug)]

@@ -5,11 +5,12 @@
 //! that moves is followed. There is no background task: whoever puts a connection back throws the
 //! oldest out, so without traffic a few sockets stay until their receivers close them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use harkara_core::id::EndpointId;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
