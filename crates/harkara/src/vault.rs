@@ -277,14 +277,15 @@ impl<'a> Context<'a> {
     /// The associated data. Each part is preceded by its length, so that no two contexts give the
     /// same bytes.
     fn bytes(&self, key_id: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for part in [
+        let parts = [
             FORMAT,
             self.purpose,
             self.merchant_id.as_str(),
             self.row_id,
             key_id,
-        ] {
+        ];
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
+        for part in parts {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }

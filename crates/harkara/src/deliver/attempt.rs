@@ -10,7 +10,8 @@ use harkara_core::delivery::{self, DeliveryKind, Failure, Outcome};
 use harkara_core::endpoint::{Endpoint, EndpointState, Sealed, SuccessRule, refuses_credentials};
 use harkara_core::time::Timestamp;
 
-use http::HeaderValue;
+use http::header::{InvalidHeaderName, InvalidHeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::dispatcher::{Ended, Input, Unsent};
 use super::sign::{self, Secret};
@@ -18,6 +19,20 @@ use super::transport::{Answer, Request, Sent, Transport, basic_header};
 use crate::clock::Clock;
 use crate::store::{AttemptRow, Claimed, CredentialsUsed, Evidence, Store};
 use crate::vault::{Context, Vault, VaultError};
+
+/// Why a delivery cannot become a request.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    #[error(transparent)]
+    Secret(#[from] VaultError),
+    #[error("use the name of a header: {0}; set the endpoint's headers anew")]
+    Name(#[from] InvalidHeaderName),
+    #[error("use the value of a header: {0}; set the endpoint's headers anew")]
+    Value(#[from] InvalidHeaderValue),
+}
+
+/// Those of every attempt, signed ones included.
+const OUR_HEADERS: usize = 5;
 
 /// Makes attempts.
 pub struct Attempter {
@@ -45,13 +60,13 @@ impl Attempter {
                 None => return Input::Crowded(Box::new(claimed)),
             },
             Err(error) => {
-                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to open an endpoint's secrets");
+                tracing::error!(endpoint.id = %endpoint.endpoint_id, %error, "failed to make a request");
                 (Answer::failed(Failure::Internal), CredentialsUsed::Current)
             }
         };
-        let attempt = attempt_row(url, started_at, &claimed, &answer, credentials);
         log_failure(&claimed, endpoint.success, &answer);
-        let outcome = answer.outcome;
+        let outcome = answer.outcome.clone();
+        let attempt = attempt_row(url, started_at, &claimed, answer, credentials);
         Input::Ended(Box::new(Ended {
             claimed,
             endpoint,
@@ -153,21 +168,22 @@ impl Attempter {
         claimed: &Claimed,
         endpoint: &Endpoint,
         now: Timestamp,
-    ) -> Result<Request, VaultError> {
+    ) -> Result<Request, Unmade> {
         let id = claimed.event_id.as_str();
-        let mut headers = vec![("webhook-id".to_owned(), id.to_owned())];
+        let ours = HeaderName::from_static;
+        let mut headers = Vec::with_capacity(OUR_HEADERS + endpoint.headers.len());
+        headers.push((ours("webhook-id"), HeaderValue::from_str(id)?));
         let secrets = self.signing_secrets(endpoint, now)?;
         if !secrets.is_empty() {
-            headers.extend(sign::headers(id, now, &claimed.body, &secrets));
+            for (name, value) in sign::headers(id, now, &claimed.body, &secrets) {
+                headers.push((name.parse()?, value.parse()?));
+            }
         }
-        headers.extend([
-            (
-                "harkara-attempt".to_owned(),
-                (claimed.attempts + 1).to_string(),
-            ),
-            ("harkara-sequence".to_owned(), claimed.sequence.to_string()),
-        ]);
-        headers.extend(endpoint.headers.iter().cloned());
+        headers.push((ours("harkara-attempt"), (claimed.attempts + 1).into()));
+        headers.push((ours("harkara-sequence"), claimed.sequence.into()));
+        for (name, value) in &endpoint.headers {
+            headers.push((name.parse()?, value.parse()?));
+        }
         Ok(Request {
             endpoint_id: endpoint.endpoint_id.clone(),
             url: claimed
@@ -200,10 +216,10 @@ fn attempt_row(
     url: String,
     started_at: Timestamp,
     claimed: &Claimed,
-    answer: &Answer,
+    answer: Answer,
     credentials: CredentialsUsed,
 ) -> AttemptRow {
-    let timings = &answer.timings;
+    let timings = answer.timings;
     let evidence = Evidence {
         url,
         overtaking: claimed.overtaking,
@@ -213,11 +229,11 @@ fn attempt_row(
         tls_us: timings.tls_us,
         write_us: timings.write_us,
         first_byte_us: timings.first_byte_us,
-        answer_headers: answer.headers.clone(),
+        answer_headers: answer.headers,
         answer_body: String::from_utf8_lossy(&answer.body).into_owned(),
     };
-    let (status, failure) = match &answer.outcome {
-        Outcome::Answered { status, .. } => (Some(*status), None),
+    let (status, failure) = match answer.outcome {
+        Outcome::Answered { status, .. } => (Some(status), None),
         Outcome::Failed(failure) => (None, Some(failure.code().to_owned())),
     };
     AttemptRow {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use harkara_core::delivery::{Failure, Outcome};
 use harkara_core::id::{EndpointId, digest};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -60,7 +60,7 @@ pub struct Request {
     /// From [`basic_header`].
     pub authorization: HeaderValue,
     /// Everything beside the fixed ones, in this order.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
     /// Authorities that this endpoint's receiver may have its certificate from, besides the platform's.
     pub ca_pem: Option<String>,

@@ -43,7 +43,7 @@ async fn call(merchant: &MerchantServer, password: &str, body: &str) -> Answer {
         endpoint_id: EndpointId::new("ep_1"),
         url: merchant.url("/webhooks"),
         authorization: basic_header("shop", password),
-        headers: vec![("harkara-attempt".to_owned(), "3".to_owned())],
+        headers: vec![(HeaderName::from_static("harkara-attempt"), 3.into())],
         body: body.to_owned().into(),
         ca_pem: None,
         timeout: PATIENCE,

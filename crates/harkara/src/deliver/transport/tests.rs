@@ -240,8 +240,14 @@ fn request(url: impl Into<String>) -> Request {
         url: url.into(),
         authorization: basic_header("user", "pass"),
         headers: vec![
-            ("webhook-id".to_owned(), "evt_1".to_owned()),
-            ("X-Shop".to_owned(), "blue".to_owned()),
+            (
+                HeaderName::from_static("webhook-id"),
+                HeaderValue::from_static("evt_1"),
+            ),
+            (
+                HeaderName::from_static("x-shop"),
+                HeaderValue::from_static("blue"),
+            ),
         ],
         body: Bytes::from_static(b"{\"id\":1}"),
         ca_pem: None,

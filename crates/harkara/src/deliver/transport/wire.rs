@@ -14,7 +14,6 @@ use base64::engine::general_purpose::STANDARD;
 use harkara_core::delivery::Failure;
 use harkara_core::retry::{parse_http_date, parse_retry_after};
 use harkara_core::time::Timestamp;
-use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
@@ -23,6 +22,7 @@ use super::Request;
 use super::gauge::{Gauge, GaugedBody};
 use crate::deliver::guard::Destination;
 
+const JSON: &str = "application/json";
 const USER_AGENT: &str = concat!("Harkara/", env!("CARGO_PKG_VERSION"));
 
 const MAX_INTERIM_ANSWERS: usize = 4;
@@ -43,23 +43,21 @@ pub(super) fn message(
     destination: &Destination,
     gauge: &Gauge,
 ) -> Result<http::Request<GaugedBody>, Failure> {
-    let mut message = http::Request::builder()
-        .method(Method::POST)
-        .uri(&destination.target)
-        .header(header::HOST, &destination.authority)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::CONTENT_LENGTH, request.body.len())
+    let mut message = http::Request::post(&destination.target)
         .body(gauge.body(request.body.clone()))
         .map_err(|_| Failure::Internal)?;
+    let host = HeaderValue::from_str(&destination.authority).map_err(|_| Failure::Internal)?;
+    let fixed = [
+        (header::HOST, host),
+        (header::CONTENT_TYPE, HeaderValue::from_static(JSON)),
+        (header::USER_AGENT, HeaderValue::from_static(USER_AGENT)),
+        (header::CONTENT_LENGTH, request.body.len().into()),
+        (header::AUTHORIZATION, request.authorization.clone()),
+    ];
     let headers = message.headers_mut();
-    headers.insert(header::AUTHORIZATION, request.authorization.clone());
-    for (name, value) in &request.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Failure::Internal)?;
-        headers.append(
-            name,
-            HeaderValue::from_str(value).map_err(|_| Failure::Internal)?,
-        );
+    headers.reserve(fixed.len() + request.headers.len());
+    for (name, value) in fixed.into_iter().chain(request.headers.iter().cloned()) {
+        headers.append(name, value);
     }
     Ok(message)
 }
@@ -102,9 +100,8 @@ pub(super) fn why_no_head(error: &hyper::Error, gauge: &Gauge) -> Failure {
 /// A date is compared with the receiver's own `Date`, for its clock need not be ours.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-    let date = text(header::DATE).and_then(parse_http_date);
     let asked = text(header::RETRY_AFTER)?;
-    match date {
+    match text(header::DATE).and_then(parse_http_date) {
         Some(date) => parse_retry_after(asked, date),
         // Without one, only seconds say how long.
         None if parse_http_date(asked).is_some() => None,

@@ -162,7 +162,7 @@ async fn every_attempt_sends_the_same_bytes_under_the_same_id() {
             let headers: Vec<String> = request
                 .headers
                 .iter()
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
                 .collect();
             format!("{body} {}", headers.join(" "))
         })

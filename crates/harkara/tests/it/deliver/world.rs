@@ -66,7 +66,7 @@ pub fn answer_200() -> Answer {
 
 pub fn header(request: &Request, name: &str) -> String {
     let found = request.headers.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| value.clone()).unwrap_or_default()
+    found.map_or_else(String::new, |(_, value)| value.to_str().unwrap().to_owned())
 }
 
 pub struct World {
