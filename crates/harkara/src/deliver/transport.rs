@@ -192,9 +192,7 @@ impl HttpTransport {
         let started_at = Instant::now();
         let deadline = started_at + request.timeout;
         let mut watch = Watch::default();
-        let exchanged = timeout_at(deadline, self.exchange(&request, &mut watch))
-            .await
-            .unwrap_or(Err(Failure::AttemptTimeout.into()));
+        let exchanged = self.exchange(&request, deadline, &mut watch).await;
         let mut timings = watch.timings();
         let mut answer = match exchanged {
             Ok(exchange) => self.receive(&request.endpoint_id, exchange, deadline).await,
@@ -210,6 +208,7 @@ impl HttpTransport {
     async fn exchange(
         &self,
         request: &Request,
+        deadline: Instant,
         watch: &mut Watch,
     ) -> Result<Exchange, Unconnected> {
         let destination = admit(&request.url, self.connector.policy())
@@ -231,7 +230,8 @@ impl HttpTransport {
                 break;
             };
             watch.gauge = Some(connection.gauge.clone());
-            match self.ask(&mut connection, request, &destination).await {
+            let asked = self.ask(&mut connection, request, &destination, deadline);
+            match asked.await {
                 // Its receiver had closed it meanwhile. Nothing was sent, so this is no attempt.
                 Err(NoHead::Unsent) => {}
                 // It was closed while the request was on its way to it, as receivers do with what
@@ -249,8 +249,10 @@ impl HttpTransport {
                 }
             }
         }
-        let (mut connection, permit) = self.connect(&destination, own, watch).await?;
-        match self.ask(&mut connection, request, &destination).await {
+        let connected = timeout_at(deadline, self.connect(&destination, own, watch)).await;
+        let (mut connection, permit) = connected.unwrap_or(Err(Failure::AttemptTimeout.into()))?;
+        let asked = self.ask(&mut connection, request, &destination, deadline);
+        match asked.await {
             Err(NoHead::Unsent) => Err(Failure::ConnectionClosed.into()),
             Err(NoHead::Failed(failure)) => Err(failure.into()),
             Ok(response) => Ok(Exchange {
@@ -309,12 +311,13 @@ impl HttpTransport {
         Ok((connection, permit))
     }
 
-    /// Sends the request and waits for the final head, within the limits of writing and answering.
+    /// Sends the request and waits for the final head, within the limits of writing, answering and all.
     async fn ask(
         &self,
         connection: &mut Connection,
         request: &Request,
         destination: &Destination,
+        deadline: Instant,
     ) -> Result<Response<Incoming>, NoHead> {
         let gauge = connection.gauge.clone();
         gauge.restart();
@@ -325,7 +328,7 @@ impl HttpTransport {
             biased;
             () = too_many.notified() => return Err(NoHead::Failed(Failure::BadResponse)),
             answered = connection.sender.try_send_request(message) => answered,
-            failure = gauge.stalled(self.limits.write, self.limits.head) => {
+            failure = gauge.stalled(self.limits.write, self.limits.head, deadline) => {
                 return Err(NoHead::Failed(failure));
             }
         };

@@ -90,21 +90,31 @@ impl Gauge {
         )
     }
 
-    /// Ends when the request stopped moving for `write`, or its answer's head is not there `head`
-    /// after the request was out.
-    pub(super) async fn stalled(&self, write: Duration, head: Duration) -> Failure {
+    /// Ends when the request stopped moving for `write`, its answer's head is not there `head` after the
+    /// request was out, or the attempt's `deadline` has come.
+    pub(super) async fn stalled(
+        &self,
+        write: Duration,
+        head: Duration,
+        deadline: Instant,
+    ) -> Failure {
         loop {
-            let (deadline, failure) = {
+            let (ends_at, failure) = {
                 let readings = self.readings();
                 match readings.sent_at {
                     None => (readings.moved_at + write, Failure::WriteTimeout),
                     Some(sent_at) => (sent_at + head, Failure::HeadTimeout),
                 }
             };
-            if deadline <= Instant::now() {
+            // One timer for both limits, for each attempt pays for those that it sets.
+            let (ends_at, failure) = match deadline < ends_at {
+                true => (deadline, Failure::AttemptTimeout),
+                false => (ends_at, failure),
+            };
+            if ends_at <= Instant::now() {
                 return failure;
             }
-            sleep_until(deadline).await;
+            sleep_until(ends_at).await;
         }
     }
 

@@ -508,11 +508,20 @@ async fn the_whole_attempt_has_a_deadline() {
         timeout: Duration::from_millis(100),
         ..request(receiver.url())
     };
-    let answer = send(&transport(), hasty).await;
+    let answer = send(&transport(), hasty.clone()).await;
     assert_eq!(answer.outcome.code(), "ATTEMPT_TIMEOUT");
     assert!(answer.timings.write_us.is_some());
     assert_eq!(answer.timings.first_byte_us, None);
     assert!(answer.timings.total_us >= 100_000);
+
+    // It runs out while a connection is made as well.
+    let speechless = Request {
+        url: receiver.url().replace("http:", "https:"),
+        ..hasty
+    };
+    let answer = send(&transport(), speechless).await;
+    assert_eq!(answer.outcome.code(), "ATTEMPT_TIMEOUT");
+    assert_eq!(answer.timings.write_us, None);
 }
 
 #[tokio::test]
