@@ -323,7 +323,7 @@ impl HttpTransport {
         gauge.restart();
         let mut message = message(request, destination, &gauge).map_err(NoHead::Failed)?;
         let too_many = Arc::new(Notify::new());
-        count_interim_answers(&mut message, Arc::clone(&too_many));
+        count_interim_answers(&mut message, gauge.clone(), Arc::clone(&too_many));
         let answered = tokio::select! {
             biased;
             () = too_many.notified() => return Err(NoHead::Failed(Failure::BadResponse)),

@@ -32,6 +32,7 @@ struct Readings {
     sent_at: Option<Instant>,
     first_byte_at: Option<Instant>,
     read_bytes: usize,
+    refuses_more: bool,
 }
 
 impl Readings {
@@ -45,6 +46,7 @@ impl Readings {
             sent_at: None,
             first_byte_at: None,
             read_bytes: 0,
+            refuses_more: false,
         }
     }
 }
@@ -118,6 +120,11 @@ impl Gauge {
         }
     }
 
+    /// Whatever comes next is too much.
+    pub(super) fn refuse_more(&self) {
+        self.readings().refuses_more = true;
+    }
+
     fn readings(&self) -> MutexGuard<'_, Readings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +152,8 @@ impl Gauge {
         }
         readings.read_bytes += bytes;
         let is_early = bytes > 0 && !readings.written;
-        if is_early || readings.read_bytes > MAX_READ_BYTES {
+        let is_too_much = readings.refuses_more || readings.read_bytes > MAX_READ_BYTES;
+        if is_early || is_too_much {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(())

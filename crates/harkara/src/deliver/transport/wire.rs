@@ -62,14 +62,17 @@ pub(super) fn message(
     Ok(message)
 }
 
-/// A receiver may send answers of 1xx before the one that counts, but not for ever.
+/// A receiver may send answers of 1xx before the one that counts, but not for ever. Past the bound
+/// nothing more is read of them: thousands would be parsed in one go while others wait.
 pub(super) fn count_interim_answers(
     message: &mut http::Request<GaugedBody>,
+    gauge: Gauge,
     too_many: Arc<Notify>,
 ) {
     let seen = AtomicUsize::new(0);
     hyper::ext::on_informational(message, move |_| {
         if seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM_ANSWERS {
+            gauge.refuse_more();
             too_many.notify_one();
         }
     });
