@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Past this many units a flush is paid for many times over.
 pub const FULL: usize = 256;
+/// With so many in hand nobody else is waited for.
+const ENOUGH: usize = 8;
 /// The longest that a batch is held open.
 const HOLD: Duration = Duration::from_millis(1);
 /// Nothing came for this long: whoever is on the way is further away than a flush.
@@ -35,12 +37,12 @@ pub enum Pace {
 }
 
 impl Gathering {
-    /// Waits until as many are here as the last time, or nobody seems to come.
+    /// Waits until as many are here as the last time, or enough, or nobody seems to come.
     pub fn pace(&self) -> Pace {
         let left = HOLD
             .saturating_sub(self.held)
             .min(LULL.saturating_sub(self.quiet));
-        if self.units >= self.before.min(FULL) || left.is_zero() {
+        if self.units >= self.before.min(ENOUGH) || left.is_zero() {
             Pace::Flush
         } else {
             Pace::Wait(left)
@@ -59,15 +61,15 @@ mod tests {
             (1, 0, 0, 0),
             (1, 1, 0, 0),
             (1, 2, 0, 0),
-            (39, 40, 300, 0),
-            (39, 40, 300, 20),
-            (39, 40, 300, 50),
-            (40, 40, 300, 0),
-            (41, 40, 300, 0),
-            (39, 40, 970, 0),
-            (39, 40, 1000, 0),
-            (255, 300, 500, 0),
-            (256, 300, 500, 0),
+            (5, 6, 300, 0),
+            (5, 6, 300, 20),
+            (5, 6, 300, 50),
+            (6, 6, 300, 0),
+            (7, 6, 300, 0),
+            (5, 6, 970, 0),
+            (5, 6, 1000, 0),
+            (7, 40, 500, 0),
+            (8, 40, 500, 0),
         ];
         let table: String = rows
             .into_iter()
@@ -85,18 +87,18 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-          1 of   0, held    0, quiet  0: Flush
-          1 of   1, held    0, quiet  0: Flush
-          1 of   2, held    0, quiet  0: Wait(50µs)
-         39 of  40, held  300, quiet  0: Wait(50µs)
-         39 of  40, held  300, quiet 20: Wait(30µs)
-         39 of  40, held  300, quiet 50: Flush
-         40 of  40, held  300, quiet  0: Flush
-         41 of  40, held  300, quiet  0: Flush
-         39 of  40, held  970, quiet  0: Wait(30µs)
-         39 of  40, held 1000, quiet  0: Flush
-        255 of 300, held  500, quiet  0: Wait(50µs)
-        256 of 300, held  500, quiet  0: Flush
+        1 of   0, held    0, quiet  0: Flush
+        1 of   1, held    0, quiet  0: Flush
+        1 of   2, held    0, quiet  0: Wait(50µs)
+        5 of   6, held  300, quiet  0: Wait(50µs)
+        5 of   6, held  300, quiet 20: Wait(30µs)
+        5 of   6, held  300, quiet 50: Flush
+        6 of   6, held  300, quiet  0: Flush
+        7 of   6, held  300, quiet  0: Flush
+        5 of   6, held  970, quiet  0: Wait(30µs)
+        5 of   6, held 1000, quiet  0: Flush
+        7 of  40, held  500, quiet  0: Wait(50µs)
+        8 of  40, held  500, quiet  0: Flush
         ");
     }
 }

@@ -33,13 +33,13 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Page size first: it is fixed once the file has content. With `synchronous=normal` a commit is in the
 /// log but not on the disk: [`flush`] puts it there, once for all that wait, before anybody is
-/// answered. The checkpoint runs inside the writer's commits, every 16 MB of log, and flushes by itself.
+/// answered. The checkpoint runs inside the writer's commits, every 32 MB of log, and flushes by itself.
 const WRITER_SETTINGS: &str = "
-    pragma page_size = 8192;
+    pragma page_size = 4096;
     pragma busy_timeout = 5000;
     pragma journal_mode = wal;
     pragma synchronous = normal;
-    pragma wal_autocheckpoint = 2000;
+    pragma wal_autocheckpoint = 8000;
     pragma journal_size_limit = 67108864;
     pragma cache_size = -32768;
     pragma mmap_size = 0;

@@ -370,7 +370,7 @@ async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
     insta::assert_snapshot!(settings.await.unwrap(), @r#"
     journal_mode: Text("wal")
     synchronous: Integer(1)
-    page_size: Integer(8192)
+    page_size: Integer(4096)
     mmap_size: Integer(0)
     "#);
 }
