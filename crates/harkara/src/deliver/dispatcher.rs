@@ -20,7 +20,7 @@ use harkara_core::time::Timestamp;
 
 use super::inbox::Held;
 use super::lane::{Lane, Lesson, Place, Step};
-use super::permits::Permits;
+use super::permits::{Class, Permits};
 use crate::store::{
     AttemptRow, ClaimAsk, Claimed, Lease, NewOperationalEvent, Settle, Settled, Sweep,
 };
@@ -111,7 +111,8 @@ impl Unsent {
 
 /// Something to be done.
 pub enum Action {
-    Send(Claimed),
+    /// Make an attempt; with it, whether this endpoint's last one was a success.
+    Send(Claimed, bool),
     Settle {
         settle: Box<Settle>,
         key: Key,
@@ -407,8 +408,10 @@ impl Dispatcher {
                     if !held.is_claimed() {
                         self.take_permits(&key, 1);
                     }
-                    self.lane(&key, now).start(&held.claimed, now);
-                    actions.push(Action::Send(held.claimed));
+                    let lane = self.lane(&key, now);
+                    lane.start(&held.claimed, now);
+                    let is_proven = lane.class() == Class::Proven;
+                    actions.push(Action::Send(held.claimed, is_proven));
                     self.queue(key);
                 }
                 Step::Claim(wanted, pick) => {

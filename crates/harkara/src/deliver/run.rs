@@ -13,10 +13,13 @@ use super::attempt::Attempter;
 use super::dispatcher::{Action, Dispatcher, Input, Limits, Unsent};
 use super::inbox::Inbox;
 use crate::clock::Clock;
-use crate::store::{DbError, Settle, Settled, Store};
+use crate::store::{Claimed, DbError, Settle, Settled, Store};
 
 /// Inputs that one turn takes at most, so that sends start while more come in.
 const TURN_MAX: usize = 1024;
+
+/// How many attempts at endpoints that may fail begin before others have a turn.
+const STARTS_AT_ONCE: usize = 1;
 
 /// What the loop needs.
 pub struct Loop {
@@ -37,9 +40,12 @@ impl Loop {
         let mut stopping = false;
         let (settling, coming) = mpsc::unbounded_channel();
         tokio::spawn(settle_in_order(self.store.clone(), coming));
+        let (starting, unproven) = mpsc::unbounded_channel();
+        tokio::spawn(start_in_turn(self.attempter.clone(), unproven));
+        let ways = Ways { settling, starting };
         // The dispatcher notices a clock that goes back, but not one that went back before it began.
         if self.store.written_at() > Some(self.clock.now()) {
-            self.carry_out(vec![Action::PullIn], &settling);
+            self.carry_out(vec![Action::PullIn], &ways);
         }
         let mut inputs = Vec::new();
         loop {
@@ -55,25 +61,29 @@ impl Loop {
             }
             if told_to_stop {
                 stopping = true;
-                self.carry_out(dispatcher.drain(), &settling);
+                self.carry_out(dispatcher.drain(), &ways);
             }
             let actions = dispatcher.step(inputs.drain(..), self.clock.now());
-            self.carry_out(actions, &settling);
+            self.carry_out(actions, &ways);
             if stopping && dispatcher.is_idle() {
                 return;
             }
         }
     }
 
-    fn carry_out(&self, actions: Vec<Action>, settling: &Settling) {
+    fn carry_out(&self, actions: Vec<Action>, ways: &Ways) {
         for action in actions {
             let (store, inbox) = (self.store.clone(), self.inbox.clone());
             match action {
-                Action::Send(claimed) => {
-                    let attempter = self.attempter.clone();
+                Action::Send(claimed, is_proven) => {
                     let unsent = Input::Unsent(Box::new(Unsent::of(&claimed)));
                     let report = Report::or(inbox, unsent);
-                    tokio::spawn(async move { report.send(attempter.attempt(claimed).await) });
+                    if is_proven {
+                        start(&self.attempter, claimed, report);
+                    } else {
+                        // Its other end lives as long as this loop; a report that is dropped says so.
+                        let _ = ways.starting.send((claimed, report));
+                    }
                 }
                 Action::Settle {
                     settle,
@@ -89,7 +99,7 @@ impl Loop {
                     };
                     let report = Report::or(inbox, unknown);
                     // Its other end lives as long as this loop; a report that is dropped says so.
-                    let _ = settling.send((*settle, report));
+                    let _ = ways.settling.send((*settle, report));
                 }
                 Action::Claim(ask) => {
                     let key = (ask.merchant_id.clone(), ask.endpoint_id.clone());
@@ -127,8 +137,33 @@ impl Loop {
     }
 }
 
-/// Settles with who is to hear of them, on their way to the store.
-type Settling = mpsc::UnboundedSender<(Settle, Report)>;
+/// What leaves the loop for a task that takes it one after another, with who is to hear of it.
+struct Ways {
+    settling: mpsc::UnboundedSender<(Settle, Report)>,
+    /// Attempts at endpoints whose last one was no success.
+    starting: mpsc::UnboundedSender<(Claimed, Report)>,
+}
+
+fn start(attempter: &Arc<Attempter>, claimed: Claimed, report: Report) {
+    let attempter = attempter.clone();
+    tokio::spawn(async move { report.send(attempter.attempt(claimed).await) });
+}
+
+/// Starts attempts a few at a time and lets everybody else go on in between: one event may begin as many
+/// as its merchant has endpoints, and those that fail cost the most.
+async fn start_in_turn(
+    attempter: Arc<Attempter>,
+    mut unproven: mpsc::UnboundedReceiver<(Claimed, Report)>,
+) {
+    let mut come = Vec::new();
+    while unproven.recv_many(&mut come, STARTS_AT_ONCE).await > 0 {
+        for (claimed, report) in come.drain(..) {
+            start(&attempter, claimed, report);
+        }
+        // Goes on after the thread has looked for requests and answers.
+        tokio::task::yield_now().await;
+    }
+}
 
 /// Settles what has come, in one unit of the store, then what has come meanwhile. One after another,
 /// so that what a later outcome says of an endpoint's health is written after what an earlier did.

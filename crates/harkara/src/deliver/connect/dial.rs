@@ -15,6 +15,8 @@ use tokio::net::{TcpSocket, TcpStream};
 /// What Linux gives out to outgoing connections, and nobody should listen on.
 const PORTS: Range<u16> = 32_768..61_000;
 const PORT_TRIES: usize = 8;
+/// More than the longest answer that is read to its end.
+const UNREAD_BYTES: u32 = 64 * 1024;
 
 /// Opens connections from the operator's addresses in turn, or, without any, from whichever the
 /// system picks.
@@ -64,7 +66,7 @@ impl Dialler {
         #[cfg(test)]
         self.dialled.lock().unwrap().push(peer);
         if self.v4.is_empty() && self.v6.is_empty() {
-            return TcpStream::connect(peer).await;
+            return socket(peer)?.connect(peer).await;
         }
         let mut failed = ErrorKind::AddrNotAvailable.into();
         for _ in 0..PORT_TRIES {
@@ -99,14 +101,22 @@ impl Dialler {
 }
 
 async fn connect_from(source: SocketAddr, peer: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match source {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+    let socket = socket(peer)?;
     // So that one port can lead to many peers.
     socket.set_reuseaddr(true)?;
     socket.bind(source)?;
     socket.connect(peer).await
+}
+
+/// A socket that keeps little of what was not asked for. The system would take megabytes from a
+/// receiver that answers without end, for each connection, and the time to copy them.
+fn socket(peer: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match peer {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_recv_buffer_size(UNREAD_BYTES)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

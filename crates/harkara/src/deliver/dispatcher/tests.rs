@@ -50,7 +50,7 @@ impl Desk {
     fn step(&mut self, inputs: Vec<Input>) {
         for action in self.dispatcher.step(inputs, self.now) {
             match action {
-                Action::Send(claimed) => self.sent.push(claimed),
+                Action::Send(claimed, _) => self.sent.push(claimed),
                 Action::Claim(ask) => self.claims.push(ask),
                 Action::Settle { settle, .. } => self.settles.push(*settle),
                 Action::Release(leases) => self.released += leases.len(),
