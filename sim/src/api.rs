@@ -73,7 +73,11 @@ impl World {
             request_hash: String::new(),
             response: String::new(),
         });
-        commit.events.push(NewEvent { event, deliveries });
+        commit.events.push(NewEvent {
+            event,
+            deliveries,
+            request_hash: None,
+        });
         let work = Work::Commit {
             publisher: number,
             commit,

@@ -145,7 +145,11 @@ impl<'a> Pair<'a> {
             let id = if self.dice.one_in(15) { n / 2 } else { n };
             let event = self.event(&merchant_id, format!("evt_{id}_{of_unit}"));
             let deliveries = self.deliveries(&event, n);
-            unit.events.push(NewEvent { event, deliveries });
+            unit.events.push(NewEvent {
+                event,
+                deliveries,
+                request_hash: None,
+            });
         }
         let real = self.store.commit(unit.clone()).await;
         let committed = same(stale(real)?, self.model.commit(&unit))?;

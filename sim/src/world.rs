@@ -463,7 +463,9 @@ impl World {
 
     fn commit(&mut self, commit: &Commit) -> Result<Vec<Claimed>, Refused> {
         let committed = self.disk.model.commit(commit)?;
-        let NewEvent { event, deliveries } = &commit.events[0];
+        let NewEvent {
+            event, deliveries, ..
+        } = &commit.events[0];
         self.oracle.stored(&event.id, deliveries);
         for delivery in deliveries {
             self.touched(&(delivery.merchant_id.clone(), delivery.endpoint_id.clone()));

@@ -142,7 +142,8 @@ create table notifications (
 );
 
 -- `position` grows in commit order over all merchants; it is the cursor of the feed. No transition
--- means that a foreign ledger reported the event.
+-- means that a foreign ledger reported the event. `request_hash` is of the request, when nothing but
+-- the event's id tells that it was sent before.
 create table events (
     position integer primary key,
     merchant bigint not null,
@@ -151,7 +152,8 @@ create table events (
     subject bigint not null,
     sequence bigint not null,
     transition text,
-    created_at bigint not null
+    created_at bigint not null,
+    request_hash blob
 );
 create unique index events_by_id on events (event_id, merchant);
 create unique index events_by_subject on events (subject, sequence);

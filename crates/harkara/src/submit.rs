@@ -597,7 +597,11 @@ fn plan(
 ) -> Vec<NewEvent> {
     let planned = events.into_iter().map(|event| {
         let deliveries = delivery::plan(&event, endpoints, url_override);
-        NewEvent { event, deliveries }
+        NewEvent {
+            event,
+            deliveries,
+            request_hash: None,
+        }
     });
     planned.collect()
 }

@@ -37,7 +37,10 @@ impl Model {
         {
             return Err(Stale);
         }
-        for NewEvent { event, deliveries } in &unit.events {
+        for NewEvent {
+            event, deliveries, ..
+        } in &unit.events
+        {
             if self.event(merchant, &event.id).is_some() {
                 return Err(Stale);
             }
@@ -47,7 +50,10 @@ impl Model {
         }
         self.idempotency_keys.extend(key);
         let mut committed = Committed::default();
-        for NewEvent { event, deliveries } in &unit.events {
+        for NewEvent {
+            event, deliveries, ..
+        } in &unit.events
+        {
             let subject = event.subject.key();
             let last = self
                 .last_sequences

@@ -323,6 +323,7 @@ pub(super) async fn test(
     commit.events.push(NewEvent {
         event,
         deliveries: vec![delivery],
+        request_hash: None,
     });
     api.submit.store_and_hand_over(commit).await?;
     Ok(answer(StatusCode::ACCEPTED, &shown))

@@ -11,7 +11,7 @@ mod tests;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use harkara_core::delivery::{self, DeliveryState};
+use harkara_core::delivery::{self, DeliveryKind, DeliveryState};
 use harkara_core::id::{EventId, MandateId, MerchantId, NotificationRef, OrderId, Subject};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -22,11 +22,11 @@ use super::input::idempotency_key;
 use super::{Api, body, body_bytes};
 use crate::error::ApiError;
 use crate::store::{
-    Commit, DbError, DbErrorKind, NewEvent, NewIdempotencyKey, OrderView, Origin, SnapshotKind,
-    SnapshotRow, Write,
+    Commit, DbError, DbErrorKind, EventView, NewEvent, NewIdempotencyKey, OrderView, Origin,
+    SnapshotKind, SnapshotRow, Write,
 };
 
-use self::read::{Incoming, read, url_of_order};
+use self::read::{Incoming, KnownBy, read, url_of_order};
 
 pub(super) use self::batch::batch;
 
@@ -120,21 +120,27 @@ async fn try_once(
         .cloned()
         .map(Write::Snapshot)
         .collect();
-    commit.events = vec![NewEvent {
+    let mut new = NewEvent {
         event: event.clone(),
         deliveries: planned,
-    }];
-    if let Some(key) = &incoming.key {
-        let kept = Kept {
-            event_id: event.id.clone(),
-            deliveries,
-        };
-        commit.idempotency = Some(NewIdempotencyKey {
-            key: key.clone(),
-            request_hash: incoming.request_hash.clone(),
-            response: serde_json::to_string(&kept)?,
-        });
+        request_hash: None,
+    };
+    match &incoming.known_by {
+        KnownBy::Key { key, request_hash } => {
+            let kept = Kept {
+                event_id: event.id.clone(),
+                deliveries,
+            };
+            commit.idempotency = Some(NewIdempotencyKey {
+                key: key.clone(),
+                request_hash: request_hash.clone(),
+                response: serde_json::to_string(&kept)?,
+            });
+        }
+        KnownBy::Id { request_hash } => new.request_hash = Some(request_hash.clone()),
+        KnownBy::Content => {}
     }
+    commit.events.push(new);
     let committed = api.submit.store_and_hand_over(commit).await?;
     let place = committed.events.first().expect("one event was committed");
     Ok(Stored {
@@ -149,55 +155,59 @@ async fn try_once(
 /// What was answered when this event was stored before; refuses a key that was used for another.
 async fn earlier(api: &Api, incoming: &Incoming) -> Result<Option<Stored>, ApiError> {
     let merchant_id = &incoming.event.merchant_id;
-    let known = match &incoming.key {
-        Some(key) => api.store.idempotency(merchant_id, key).await?,
-        None => None,
+    if let KnownBy::Key { key, request_hash } = &incoming.known_by
+        && let Some(known) = api.store.idempotency(merchant_id, key).await?
+    {
+        refuse_other(request_hash, &known.request_hash)?;
+        let kept: Kept = serde_json::from_str(&known.response).map_err(ApiError::internal)?;
+        let (view, _) = api
+            .store
+            .event(merchant_id, &kept.event_id)
+            .await?
+            .ok_or_else(|| {
+                let message = "the event of this request was stored once and is kept no longer";
+                ApiError::not_found("event.not_found", message)
+            })?;
+        return Ok(Some(again(view, kept.deliveries)));
+    }
+    let event_id = &incoming.event.id;
+    let Some((view, _)) = api.store.event(merchant_id, event_id).await? else {
+        return Ok(None);
     };
-    let kept = match known {
-        Some(known) if known.request_hash != incoming.request_hash => {
-            let message = "this id or Idempotency-Key was used for another request; take a new one";
-            return Err(ApiError::unprocessable("idempotency.mismatch", message));
+    match (&incoming.known_by, &view.request_hash) {
+        (KnownBy::Id { request_hash }, Some(first)) => refuse_other(request_hash, first)?,
+        (KnownBy::Id { .. }, None) | (KnownBy::Key { .. }, _) => {
+            let message = format!("there is an event '{event_id}' already, from another request");
+            return Err(ApiError::conflict("event.exists", message));
         }
-        Some(known) => serde_json::from_str(&known.response).map_err(ApiError::internal)?,
-        None => {
-            let event_id = incoming.event.id.clone();
-            let Some(_) = api.store.event(merchant_id, &event_id).await? else {
-                return Ok(None);
-            };
-            if incoming.key.is_some() {
-                let message =
-                    format!("there is an event '{event_id}' already, from another request");
-                return Err(ApiError::conflict("event.exists", message));
-            }
-            // The same content in the same millisecond: one event, told twice.
-            let rows = api
-                .store
-                .deliveries_of_event(merchant_id, &event_id)
-                .await?;
-            let sent = rows
-                .iter()
-                .filter(|row| row.state != DeliveryState::Withheld);
-            Kept {
-                event_id,
-                deliveries: sent.count(),
-            }
-        }
-    };
-    let (view, _) = api
-        .store
-        .event(merchant_id, &kept.event_id)
-        .await?
-        .ok_or_else(|| {
-            let message = "the event of this request was stored once and is kept no longer";
-            ApiError::not_found("event.not_found", message)
-        })?;
-    Ok(Some(Stored {
-        event_id: kept.event_id,
+        // The same content in the same millisecond: one event, told twice.
+        (KnownBy::Content, _) => {}
+    }
+    let rows = api.store.deliveries_of_event(merchant_id, event_id).await?;
+    // What was planned then, whatever was asked for since.
+    let planned = rows
+        .iter()
+        .filter(|row| row.kind == DeliveryKind::Event && row.state != DeliveryState::Withheld);
+    Ok(Some(again(view, planned.count())))
+}
+
+fn refuse_other(request_hash: &str, first: &str) -> Result<(), ApiError> {
+    if request_hash == first {
+        return Ok(());
+    }
+    let message = "this id or Idempotency-Key was used for another request; take a new one";
+    Err(ApiError::unprocessable("idempotency.mismatch", message))
+}
+
+/// The answer to a request that was sent before.
+fn again(view: EventView, deliveries: usize) -> Stored {
+    Stored {
+        event_id: view.event_id,
         sequence: view.sequence,
         cursor: cursor(view.position),
-        deliveries: kept.deliveries,
+        deliveries,
         replayed: true,
-    }))
+    }
 }
 
 /// Refuses to overwrite what our own rules decided.

@@ -62,7 +62,11 @@ impl World {
                 body: Bytes::from_static(b"{}"),
             };
             let deliveries = delivery::plan(&event, &endpoints, None);
-            commit.events.push(NewEvent { event, deliveries });
+            commit.events.push(NewEvent {
+                event,
+                deliveries,
+                request_hash: None,
+            });
         }
         self.store().commit(commit).await.unwrap();
     }

@@ -121,6 +121,7 @@ pub(super) fn unpack_id(prefix: &str, stored: &[u8]) -> String {
 /// Reading a column as one of our types.
 pub(super) trait Columns {
     fn id(&self, column: &str, prefix: &str) -> Result<String>;
+    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>>;
     fn event_id(&self, column: &str) -> Result<EventId>;
     fn delivery_id(&self, column: &str) -> Result<DeliveryId>;
     fn word<W: Word>(&self, column: &str) -> Result<W>;
@@ -133,6 +134,11 @@ impl Columns for Row<'_> {
     fn id(&self, column: &str, prefix: &str) -> Result<String> {
         let stored: Vec<u8> = self.get(column)?;
         Ok(unpack_id(prefix, &stored))
+    }
+
+    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>> {
+        let stored: Option<Vec<u8>> = self.get(column)?;
+        Ok(stored.map(|stored| unpack_id(prefix, &stored)))
     }
 
     fn event_id(&self, column: &str) -> Result<EventId> {

@@ -149,6 +149,8 @@ pub enum Origin {
 pub struct NewEvent {
     pub event: Event,
     pub deliveries: Vec<NewDelivery>,
+    /// Of the request, when nothing but the event's id tells that it was sent before.
+    pub request_hash: Option<String>,
 }
 
 /// What an event of a foreign ledger was derived from.

@@ -70,9 +70,17 @@ pub(super) struct Incoming {
     pub(super) event: Event,
     pub(super) snapshot: Option<SnapshotRow>,
     pub(super) url_override: Option<String>,
-    /// Absent when the caller gave neither an id nor a key.
-    pub(super) key: Option<String>,
-    pub(super) request_hash: String,
+    pub(super) known_by: KnownBy,
+}
+
+/// What tells that a request was sent before.
+pub(super) enum KnownBy {
+    /// The caller's `Idempotency-Key`, whether or not the event has an id of its own.
+    Key { key: String, request_hash: String },
+    /// The event's own id.
+    Id { request_hash: String },
+    /// The event's id, which is made of its content and the moment.
+    Content,
 }
 
 /// Reads and checks everything that needs no look into the store.
@@ -110,16 +118,20 @@ pub(super) fn read(
         kind,
         content,
     );
-    let key = match (key, &sent.id) {
-        (Some(key), _) => Some(format!("event/key/{key}")),
-        (None, Some(id)) => Some(format!("event/id/{id}")),
-        (None, None) => None,
+    let known_by = match (key, &sent.id) {
+        (Some(key), _) => KnownBy::Key {
+            key: format!("event/key/{key}"),
+            request_hash: digest(text),
+        },
+        (None, Some(_)) => KnownBy::Id {
+            request_hash: digest(text),
+        },
+        (None, None) => KnownBy::Content,
     };
     Ok(Incoming {
         snapshot: snapshot(kind, &object, snapshot_id, now)?,
         url_override: webhook_url(api, kind, &object)?,
-        request_hash: key.as_ref().map(|_| digest(text)).unwrap_or_default(),
-        key,
+        known_by,
         event: Event {
             merchant_id,
             id: event_id,

@@ -73,6 +73,39 @@ async fn the_same_request_is_stored_once() {
 }
 
 #[tokio::test]
+async fn an_id_is_answered_alike_whatever_was_sent_since() {
+    let world = World::new().await;
+    for (host, version) in [("new", ""), ("old", "2016-10-27")] {
+        let endpoint = format!(
+            r#"{{"url":"https://{host}.example.com","username":"u","webhook_version":"{version}"}}"#
+        );
+        world.merchant("POST /endpoints", &endpoint).await;
+    }
+    let txn = event(
+        r#","id":"e1""#,
+        "TXN_CHARGED",
+        r#"{"txn":{"order_id":"a"}}"#,
+    );
+    let first = world.platform("POST /events", &txn).await;
+    let resent = world.merchant("POST /events/e1/resend", "").await.json();
+    assert_eq!(resent["deliveries"].as_array().unwrap().len(), 2);
+    let again = world.platform("POST /events", &txn).await;
+    assert_eq!(again.text, first.text);
+    insta::assert_snapshot!(again.text, @r#"{"event_id":"e1","sequence":1,"cursor":"c1","deliveries":1}"#);
+}
+
+#[tokio::test]
+async fn an_id_that_came_with_a_key_is_known_by_the_key_alone() {
+    let world = World::new().await;
+    let body = order_event(r#","id":"evt_1""#);
+    let keyed = world.platform_once("POST /events", &body, "k").await;
+    let again = world.platform_once("POST /events", &body, "k").await;
+    assert_eq!(again.text, keyed.text);
+    let refusal = world.platform("POST /events", &body).await.refusal();
+    insta::assert_snapshot!(refusal, @r#"409 "event.exists": "there is an event 'evt_1' already, from another request""#);
+}
+
+#[tokio::test]
 async fn two_with_the_same_key_at_once_are_one() {
     let world = World::new().await;
     let body = order_event("");

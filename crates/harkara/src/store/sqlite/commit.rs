@@ -201,8 +201,8 @@ struct Born {
 
 const INSERT_EVENT: &str = "
     insert into events (merchant, position, event_id, name, subject, sequence, transition,
-        created_at)
-    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        created_at, request_hash)
+    values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const INSERT_BODY: &str = "
     insert into event_bodies (position, body) values (?1, ?2)";
@@ -217,6 +217,7 @@ fn insert_event(
     let subject_key = event.subject.key();
     let subject = pen.subject(merchant, &subject_key)?;
     let word = pen.word(event.name.as_str())?;
+    let request_hash = new.request_hash.as_deref();
     let sequence = pen.next_sequence(subject)?;
     let position = pen.take_position();
     pen.execute(
@@ -230,6 +231,7 @@ fn insert_event(
             sequence,
             Some(&event.transition).filter(|transition| *transition != REPORTED),
             event.created_at.as_micros(),
+            request_hash.map(|hash| pack_id(prefix::HASH, hash)),
         ],
     )?;
     pen.execute(INSERT_BODY, params![position, body])?;

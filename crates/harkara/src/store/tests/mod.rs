@@ -140,6 +140,7 @@ fn event(name: &str, order: &str) -> NewEvent {
     NewEvent {
         event,
         deliveries: vec![delivery(name, &id)],
+        request_hash: None,
     }
 }
 

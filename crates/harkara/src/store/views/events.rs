@@ -29,6 +29,8 @@ pub struct EventView {
     /// What it was derived from, in words.
     pub transition: String,
     pub created_at: Timestamp,
+    /// Of the request, when nothing but the event's id tells that it was sent before.
+    pub request_hash: Option<String>,
     pub notified: bool,
 }
 
@@ -114,7 +116,7 @@ pub(super) const HAD: &str = "
 fn select_events() -> String {
     format!(
         "select e.event_id, w.text as name, s.key as subject, e.sequence, e.position, e.transition,
-            e.created_at, {} as notified",
+            e.created_at, e.request_hash, {} as notified",
         notified()
     )
 }
@@ -322,6 +324,7 @@ fn read_event(row: &Row<'_>) -> rusqlite::Result<EventView> {
             .get::<_, Option<String>>("transition")?
             .unwrap_or_else(|| REPORTED.to_owned()),
         created_at: row.at("created_at")?,
+        request_hash: row.id_opt("request_hash", prefix::HASH)?,
         notified: row.get("notified")?,
     })
 }

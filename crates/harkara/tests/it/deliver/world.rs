@@ -177,7 +177,11 @@ impl World {
         let endpoints = self.store.endpoints(&self.merchant_id).await.unwrap();
         let deliveries = delivery::plan(&event, &endpoints, self.url_override.as_deref());
         let mut commit = Commit::new(self.merchant_id.clone(), self.clock.now());
-        commit.events.push(NewEvent { event, deliveries });
+        commit.events.push(NewEvent {
+            event,
+            deliveries,
+            request_hash: None,
+        });
         self.store.commit(commit).await.unwrap();
         id
     }
