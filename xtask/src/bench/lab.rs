@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::figures::number;
-use super::processes::{Server, Sink, harness};
+use super::processes::{Binaries, Server, Sink, harness};
 
 /// A run is taken this often, and the one in the middle is kept.
 const TIMES: usize = 3;
@@ -33,7 +32,7 @@ const SINK_NAME: &str = "sink.bench.example";
 
 /// Where the binaries are, and what has been measured.
 pub(super) struct Lab {
-    binaries: PathBuf,
+    binaries: Binaries,
     smaller: u64,
     runs: RefCell<BTreeMap<&'static str, Value>>,
 }
@@ -62,16 +61,17 @@ const WAITING: u64 = 1_000_000;
 const FIRST_ATTEMPT: Duration = Duration::from_secs(60);
 
 impl Lab {
-    /// A lab with release binaries that have been built. `smaller` divides how much is measured.
+    /// A lab with binaries that have been built. `smaller` divides how much is measured.
     pub(super) fn new(smaller: u64) -> Result<Self> {
         // This program was built into the same target folder, `debug` beside `release`.
         let this = std::env::current_exe().context("failed to find this program's own file")?;
         let target = this.ancestors().nth(2);
-        let binaries = target
-            .context("this program lies outside a target folder")?
-            .join("release");
+        let target = target.context("this program lies outside a target folder")?;
         Ok(Self {
-            binaries,
+            binaries: Binaries {
+                server: target.join("dist/harkara"),
+                harness: target.join("release/webhook-bench"),
+            },
             smaller,
             runs: RefCell::default(),
         })
@@ -303,14 +303,14 @@ struct Place {
 }
 
 impl Place {
-    fn new(binaries: &Path) -> Result<Self> {
+    fn new(binaries: &Binaries) -> Result<Self> {
         let folder = tempfile::tempdir().context("failed to make a folder for the run")?;
         let sink = Sink::start(binaries, Some(folder.path()))?;
         Ok(Self { folder, sink })
     }
 
     /// A server on the folder's store, which it finds as the last one left it.
-    fn start_server(&self, binaries: &Path) -> Result<Server> {
+    fn start_server(&self, binaries: &Binaries) -> Result<Server> {
         let folder = self.folder.path();
         let (name, ca_file) = (format!("{SINK_NAME}=127.0.0.1"), folder.join("ca.pem"));
         let settings = [

@@ -22,10 +22,17 @@ const STOP: Duration = Duration::from_secs(45);
 /// thousands of connections open.
 const ALL_FILES: &str = r#"ulimit -S -n "$(ulimit -H -n)" && exec "$0" "$@""#;
 
-fn with_all_files(binaries: &Path, program: &str) -> Command {
+fn with_all_files(program: &Path) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", ALL_FILES]).arg(binaries.join(program));
+    command.args(["-c", ALL_FILES]).arg(program);
     command
+}
+
+/// The programs, each built.
+pub(super) struct Binaries {
+    /// As it is shipped.
+    pub(super) server: PathBuf,
+    pub(super) harness: PathBuf,
 }
 
 /// A process that ends with its handle.
@@ -96,8 +103,8 @@ pub(super) struct Sink {
 
 impl Sink {
     /// A sink that also speaks TLS if it may leave its CA in a folder.
-    pub(super) fn start(binaries: &Path, tls_folder: Option<&Path>) -> Result<Self> {
-        let mut command = Command::new(binaries.join("webhook-bench"));
+    pub(super) fn start(binaries: &Binaries, tls_folder: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(&binaries.harness);
         command.args(["sink", "--addr", "127.0.0.1:0"]);
         if let Some(folder) = tls_folder {
             command.arg("--tls-dir").arg(folder);
@@ -110,8 +117,8 @@ impl Sink {
     }
 
     /// Receivers that do their worst; the address is where to ask for theirs.
-    pub(super) fn poison(binaries: &Path) -> Result<Self> {
-        let mut command = with_all_files(binaries, "webhook-bench");
+    pub(super) fn poison(binaries: &Binaries) -> Result<Self> {
+        let mut command = with_all_files(&binaries.harness);
         command.args(["poison", "--addr", "127.0.0.1:0"]);
         let (process, address) = Process::start("the poison", &mut command)?;
         Ok(Self {
@@ -155,12 +162,12 @@ impl Server {
     /// A sandbox that may deliver to this machine. `settings` are further ones, by the part of their
     /// variables after `HARKARA_`.
     pub(super) fn start(
-        binaries: &Path,
+        binaries: &Binaries,
         folder: &Path,
         settings: &[(&str, &OsStr)],
     ) -> Result<Self> {
         let data = folder.join("data");
-        let mut command = with_all_files(binaries, "harkara");
+        let mut command = with_all_files(&binaries.server);
         command
             .arg("serve")
             .env_clear()
@@ -205,8 +212,8 @@ impl Server {
 }
 
 /// Runs the harness and reads what it measured.
-pub(super) fn harness(binaries: &Path, arguments: Vec<&str>) -> Result<Value> {
-    let mut command = Command::new(binaries.join("webhook-bench"));
+pub(super) fn harness(binaries: &Binaries, arguments: Vec<&str>) -> Result<Value> {
+    let mut command = Command::new(&binaries.harness);
     let output = command
         .args(&arguments)
         .stdin(Stdio::null())
