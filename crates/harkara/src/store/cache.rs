@@ -1,7 +1,7 @@
 //! Values that are read far more often than written: endpoints, merchants, API keys.
 //!
-//! The cache knows no SQL. The writer forgets a key after the flush and before the caller is told;
-//! a load that began before that carries an older generation and is not kept.
+//! The cache knows no SQL. The writer forgets a key once the change is written, before the caller
+//! is told; a load that began before that carries an older generation and is not kept.
 
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -38,9 +38,19 @@ impl Progress {
         }
     }
 
-    /// Nothing that is not on the disk by now will be known to be.
+    /// Nothing that is not on the disk by now will be known to be, whatever is flushed later.
     pub(super) fn lose(&self) {
         self.flushed.send_replace(None);
+    }
+
+    fn reach(&self, newest: u64) {
+        self.flushed.send_if_modified(|flushed| match flushed {
+            Some(flushed) => {
+                *flushed = newest;
+                true
+            }
+            None => false,
+        });
     }
 
     /// Returns once everything that anybody has read until now is on the disk.
@@ -176,14 +186,13 @@ impl Desk {
             true => (self.flush)().map_err(DbError::from),
             false => Ok(()),
         };
-        match &flushed {
-            Ok(()) => {
-                let newest = batches.iter().map(|batch| batch.number).max();
-                self.progress.flushed.send_replace(newest);
-            }
-            Err(error) => tracing::error!(cause = %error.source, "failed to flush the store's log"),
+        if let Err(error) = &flushed {
+            tracing::error!(cause = %error.source, "failed to flush the store's log");
         }
         for batch in batches {
+            if flushed.is_ok() {
+                self.progress.reach(batch.number);
+            }
             batch.answer(&flushed);
         }
         flushed

@@ -1,9 +1,8 @@
 //! A small pool of read-only connections, used from the runtime's blocking threads.
 //!
-//! Each read sees one moment of the store, however many statements it takes, and is answered when what
-//! it saw is on the disk. Reads that may take
-//! long have a smaller share, so that no number of lists keeps a sweep, an endpoint or a key
-//! waiting. Views call this; the writer never does.
+//! Each read sees one moment of the store, however many statements it takes, and is answered when
+//! what it saw is on the disk. Reads that may take long have a smaller share, so that no number of
+//! lists keeps a sweep, an endpoint or a key waiting. Views call this; the writer never does.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

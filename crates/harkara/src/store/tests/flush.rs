@@ -25,20 +25,30 @@ fn with_gate() -> (World, mpsc::Sender<io::Result<()>>) {
 
 type Writing = Pin<Box<dyn Future<Output = Result<(), DbError>>>>;
 
-/// Two writes: the first is being flushed, and the second was written after it.
-async fn one_flushed_and_one_written(store: &Store) -> (Writing, Writing) {
-    let (queued, second_is_queued) = mpsc::channel::<()>();
-    let (written, second_is_written) = tokio::sync::oneshot::channel();
+/// A write that is under way by itself, and goes on when the test says so.
+async fn under_way(store: &Store) -> (Writing, mpsc::Sender<()>) {
+    let (go_on, may_go_on) = mpsc::channel();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let mut begin = Some(begin);
     let mut first = put(store, "first", move || {
-        second_is_queued.recv().unwrap();
+        begin.take().unwrap().send(()).unwrap();
+        may_go_on.recv().unwrap();
     });
     assert!(is_pending(&mut first));
+    begun.await.unwrap();
+    (first, go_on)
+}
+
+/// Two writes: the first is being flushed, and the second was written after it.
+async fn one_flushed_and_one_written(store: &Store) -> (Writing, Writing) {
+    let (first, go_on) = under_way(store).await;
+    let (written, second_is_written) = tokio::sync::oneshot::channel();
     let mut written = Some(written);
     let mut second = put(store, "second", move || {
         written.take().unwrap().send(()).unwrap();
     });
     assert!(is_pending(&mut second));
-    queued.send(()).unwrap();
+    go_on.send(()).unwrap();
     second_is_written.await.unwrap();
     (first, second)
 }
@@ -102,4 +112,19 @@ async fn when_a_flush_fails_all_that_builds_on_it_is_lost_and_nothing_more_is_ta
     world.store.failed().await;
     let late = put(&world.store, "late", || ()).await;
     assert_eq!(late.unwrap_err().kind, DbErrorKind::Down);
+}
+
+#[tokio::test]
+async fn when_the_writer_breaks_what_it_wrote_is_flushed_and_nothing_is_read_any_more() {
+    let (world, gate) = with_gate();
+    let (first, go_on) = under_way(&world.store).await;
+    let mut second = put(&world.store, "second", || panic!("as the test wishes"));
+    assert!(is_pending(&mut second));
+    go_on.send(()).unwrap();
+    assert_eq!(second.await.unwrap_err().kind, DbErrorKind::Down);
+    world.store.failed().await;
+    drop(gate);
+    first.await.unwrap();
+    let read = world.store.read(|_| Ok(())).await;
+    assert_eq!(read.unwrap_err().kind, DbErrorKind::Down);
 }
