@@ -175,7 +175,7 @@ impl World {
             );
             self.no_longer_held(id, &action);
             let call = match action {
-                Action::Send(claimed, _) => {
+                Action::Send { claimed, .. } => {
                     self.send(id, claimed)?;
                     continue;
                 }
@@ -218,7 +218,7 @@ impl World {
             .get_mut(&id)
             .expect("it has just taken a turn");
         match action {
-            Action::Send(claimed, _) => {
+            Action::Send { claimed, .. } => {
                 process.held.remove(&claimed.delivery_id);
             }
             Action::Release(leases) => {
@@ -330,7 +330,7 @@ fn input_words(input: &Input) -> String {
 
 fn action_words(action: &Action) -> String {
     match action {
-        Action::Send(claimed, _) => format!("send {} #{}", claimed.delivery_id, claimed.fence),
+        Action::Send { claimed, .. } => format!("send {} #{}", claimed.delivery_id, claimed.fence),
         Action::Settle { settle, .. } => {
             format!("settle {} {:?}", settle.delivery_id, settle.verdict)
         }

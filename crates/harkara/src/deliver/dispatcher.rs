@@ -111,8 +111,12 @@ impl Unsent {
 
 /// Something to be done.
 pub enum Action {
-    /// Make an attempt; with it, whether this endpoint's last one was a success.
-    Send(Claimed, bool),
+    /// Make an attempt.
+    Send {
+        claimed: Claimed,
+        /// The last attempt at this endpoint was a success.
+        is_proven: bool,
+    },
     Settle {
         settle: Box<Settle>,
         key: Key,
@@ -411,7 +415,8 @@ impl Dispatcher {
                     let lane = self.lane(&key, now);
                     lane.start(&held.claimed, now);
                     let is_proven = lane.class() == Class::Proven;
-                    actions.push(Action::Send(held.claimed, is_proven));
+                    let claimed = held.claimed;
+                    actions.push(Action::Send { claimed, is_proven });
                     self.queue(key);
                 }
                 Step::Claim(wanted, pick) => {

@@ -75,7 +75,7 @@ impl Loop {
         for action in actions {
             let (store, inbox) = (self.store.clone(), self.inbox.clone());
             match action {
-                Action::Send(claimed, is_proven) => {
+                Action::Send { claimed, is_proven } => {
                     let unsent = Input::Unsent(Box::new(Unsent::of(&claimed)));
                     let report = Report::or(inbox, unsent);
                     if is_proven {

@@ -93,14 +93,14 @@ impl World {
     /// The endpoint, once it is as `wanted` says; what an attempt changes is seen when it is settled.
     async fn endpoint(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut endpoint = Value::Null;
-        for _ in 0..9000 {
-            endpoint = self.shop.get(&self.endpoint).await.ok();
-            if wanted(&endpoint) {
-                return endpoint;
+        let asked = async {
+            while !wanted(&endpoint) {
+                endpoint = self.shop.get(&self.endpoint).await.ok();
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("it did not become so: {endpoint:#}");
+        };
+        let became = tokio::time::timeout(PATIENCE, asked).await;
+        assert!(became.is_ok(), "it did not become so: {endpoint:#}");
+        endpoint
     }
 }
 
@@ -141,6 +141,8 @@ async fn ten_failures_open_a_breaker_that_outlives_the_process_until_a_probe_suc
     );
 
     world.is_well.store(true, Ordering::Relaxed);
+    let probes = world.receiver.arrivals().len();
+    world.arrivals(probes + 1).await;
     world.endpoint(breaker_is("closed")).await;
     // The ten are due again in a minute; the twenty that waited were never tried.
     let of_the_waiting = |arrivals: &[Arrival]| {
@@ -159,6 +161,7 @@ async fn ten_failures_open_a_breaker_that_outlives_the_process_until_a_probe_suc
 async fn a_receiver_that_is_gone_pauses_its_endpoint_and_its_merchant_is_told() {
     let world = World::new(StatusCode::GONE).await;
     world.orders(0..1).await;
+    world.arrivals(1).await;
     let paused = world
         .endpoint(|endpoint| endpoint["state"] == "paused")
         .await;

@@ -18,6 +18,8 @@ struct Desk {
     dispatcher: Dispatcher,
     now: Timestamp,
     sent: Vec<Claimed>,
+    /// Of each attempt that was ever made, whether its endpoint was proven.
+    proven: Vec<bool>,
     claims: Vec<ClaimAsk>,
     settles: Vec<Settle>,
     released: usize,
@@ -40,6 +42,7 @@ impl Desk {
             dispatcher: Dispatcher::new(limits, now),
             now,
             sent: Vec::new(),
+            proven: Vec::new(),
             claims: Vec::new(),
             settles: Vec::new(),
             released: 0,
@@ -47,10 +50,36 @@ impl Desk {
         }
     }
 
+    /// Ten attempts at an endpoint have failed, and it has more that is due.
+    fn with_open_breaker() -> Self {
+        let mut desk = Self::new(1_000);
+        let shop = key("ms", "ep");
+        desk.born(&shop, 10);
+        desk.end(10, 500, SECOND);
+        desk.swept(std::slice::from_ref(&shop));
+        desk
+    }
+
+    /// Ends so many attempts well, one after another; how many were under way before each.
+    fn ramp(&mut self, count: usize) -> Vec<usize> {
+        let before_each = |_| {
+            while !self.claims.is_empty() {
+                self.claimed();
+            }
+            let in_flight = self.sent.len();
+            self.end(1, 200, SECOND);
+            in_flight
+        };
+        (0..count).map(before_each).collect()
+    }
+
     fn step(&mut self, inputs: Vec<Input>) {
         for action in self.dispatcher.step(inputs, self.now) {
             match action {
-                Action::Send(claimed, _) => self.sent.push(claimed),
+                Action::Send { claimed, is_proven } => {
+                    self.sent.push(claimed);
+                    self.proven.push(is_proven);
+                }
                 Action::Claim(ask) => self.claims.push(ask),
                 Action::Settle { settle, .. } => self.settles.push(*settle),
                 Action::Release(leases) => self.released += leases.len(),
@@ -330,32 +359,28 @@ fn what_lies_in_memory_goes_back_when_a_breaker_opens_and_what_is_born_then_too(
 }
 
 #[test]
-fn a_probe_that_succeeds_begins_a_ramp() {
-    let mut desk = Desk::new(1_000);
+fn an_endpoint_is_proven_by_its_last_outcome() {
+    let mut desk = Desk::new(100);
     let shop = key("ms", "ep");
-    desk.born(&shop, 10);
-    desk.end(10, 500, SECOND);
-    desk.swept(std::slice::from_ref(&shop));
-    desk.pass(SECOND * 5);
-    let mut in_flight = Vec::new();
-    for _ in 0..12 {
-        while !desk.claims.is_empty() {
-            desk.claimed();
-        }
-        in_flight.push(desk.sent.len());
-        desk.end(1, 200, SECOND);
+    for status in [200, 200, 500, 200] {
+        desk.born(&shop, 1);
+        desk.end(1, status, SECOND);
     }
+    assert_eq!(desk.proven, [false, true, true, false]);
+}
+
+#[test]
+fn a_probe_that_succeeds_begins_a_ramp() {
+    let mut desk = Desk::with_open_breaker();
+    desk.pass(SECOND * 5);
+    let in_flight = desk.ramp(12);
     assert!(in_flight.starts_with(&[1, 1, 2]), "{in_flight:?}");
     assert!(in_flight.is_sorted(), "{in_flight:?}");
 }
 
 #[test]
 fn a_ramp_never_runs_ahead_of_doubling() {
-    let mut desk = Desk::new(1_000);
-    let shop = key("ms", "ep");
-    desk.born(&shop, 10);
-    desk.end(10, 500, SECOND);
-    desk.swept(std::slice::from_ref(&shop));
+    let mut desk = Desk::with_open_breaker();
     // Failing probes leave it a single permit, which is not what the ramp is to begin to earn by.
     for _ in 0..4 {
         desk.pass(SECOND * 60);
@@ -363,15 +388,7 @@ fn a_ramp_never_runs_ahead_of_doubling() {
         desk.end(1, 500, SECOND);
     }
     desk.pass(SECOND * 60);
-    let mut in_flight = Vec::new();
-    for _ in 0..8 {
-        while !desk.claims.is_empty() {
-            desk.claimed();
-        }
-        in_flight.push(desk.sent.len());
-        desk.end(1, 200, SECOND);
-    }
-    assert_eq!(in_flight, [1, 1, 2, 2, 3, 3, 3, 4]);
+    assert_eq!(desk.ramp(8), [1, 1, 2, 2, 3, 3, 3, 4]);
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl World {
 
     async fn carry_out(&self, action: Action) -> Option<Input> {
         match action {
-            Action::Send(claimed, _) => Some(self.attempter.attempt(claimed).await),
+            Action::Send { claimed, .. } => Some(self.attempter.attempt(claimed).await),
             Action::Settle {
                 settle,
                 key,
