@@ -3,6 +3,7 @@
 //! Attempts, settles, claims and sweeps run as tasks of their own and report back through the
 //! inbox, so that no slow receiver and no flush holds a turn up. `app.rs` starts it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,11 @@ use crate::store::{Claimed, DbError, Settle, Settled, Store};
 /// Inputs that one turn takes at most, so that sends start while more come in.
 const TURN_MAX: usize = 1024;
 
-/// How many attempts at endpoints that may fail begin before others have a turn.
-const STARTS_AT_ONCE: usize = 1;
+/// How often some of the attempts that wait in [`start_in_turn`] begin; the runtime's timers know no
+/// shorter time.
+const START_EVERY: Duration = Duration::from_millis(1);
+/// Which part of them begins then, so that a few begin one by one and any number within moments.
+const START_PART: usize = 32;
 
 /// What the loop needs.
 pub struct Loop {
@@ -155,14 +159,24 @@ async fn start_in_turn(
     attempter: Arc<Attempter>,
     mut unproven: mpsc::UnboundedReceiver<(Claimed, Report)>,
 ) {
-    let mut come = Vec::new();
-    while unproven.recv_many(&mut come, STARTS_AT_ONCE).await > 0 {
-        for (claimed, report) in come.drain(..) {
-            start(&attempter, claimed, report);
+    let mut waiting = VecDeque::new();
+    while let Some(first) = unproven.recv().await {
+        waiting.push_back(first);
+        while !waiting.is_empty() {
+            while let Ok(another) = unproven.try_recv() {
+                waiting.push_back(another);
+            }
+            for (claimed, report) in waiting.drain(..turn_of(waiting.len())) {
+                start(&attempter, claimed, report);
+            }
+            tokio::time::sleep(START_EVERY).await;
         }
-        // Goes on after the thread has looked for requests and answers.
-        tokio::task::yield_now().await;
     }
+}
+
+/// How many of the attempts that wait begin now.
+fn turn_of(waiting: usize) -> usize {
+    waiting.div_ceil(START_PART)
 }
 
 /// Settles what has come, in one unit of the store, then what has come meanwhile. One after another,
@@ -231,4 +245,34 @@ fn heard<T>(result: Result<T, DbError>, what: &str) -> Option<T> {
             |error| tracing::error!(error = %error, source = %error.source, "failed to {what}"),
         )
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many begin in each turn, of this many that came at once.
+    fn turns(mut waiting: usize) -> Vec<usize> {
+        let mut turns = Vec::new();
+        while waiting > 0 {
+            let turn = turn_of(waiting);
+            turns.push(turn);
+            waiting -= turn;
+        }
+        turns
+    }
+
+    #[test]
+    fn a_few_attempts_begin_one_by_one() {
+        assert_eq!(turns(25), [1; 25]);
+    }
+
+    #[test]
+    fn any_number_of_attempts_begins_within_moments() {
+        let counts = [0, 1, 100, 1_000, 10_000, 100_000];
+        assert_eq!(
+            counts.map(|count| turns(count).len()),
+            [0, 1, 59, 128, 200, 272]
+        );
+    }
 }
