@@ -249,7 +249,9 @@ impl HttpTransport {
                 }
             }
         }
-        let connected = timeout_at(deadline, self.connect(&destination, own, watch)).await;
+        // Boxed, for it is the most of an attempt, and most attempts find a connection.
+        let connecting = Box::pin(self.connect(&destination, own, watch));
+        let connected = timeout_at(deadline, connecting).await;
         let (mut connection, permit) = connected.unwrap_or(Err(Failure::AttemptTimeout.into()))?;
         let asked = self.ask(&mut connection, request, &destination, deadline);
         match asked.await {
