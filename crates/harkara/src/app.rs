@@ -14,6 +14,7 @@ use harkara_core::id::MerchantId;
 use harkara_core::merchant::{Merchant, Settings};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -73,8 +74,19 @@ pub struct FirstStart {
 }
 
 impl App {
-    /// Starts a server; it answers when this returns.
+    /// Starts a server that does everything on this runtime; it answers when this returns.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_apart(config, clock, &Handle::current()).await
+    }
+
+    /// Starts a server whose deliveries have a runtime to themselves, so that neither callers nor
+    /// deliveries wait for a thread behind the other's tasks. `docs/decisions/0008-two-runtimes.md` has
+    /// what that gives.
+    pub async fn start_apart(
+        config: Config,
+        clock: Clock,
+        deliveries: &Handle,
+    ) -> anyhow::Result<Self> {
         // First, for it leaves nothing behind when it fails.
         let dialler = Dialler::leaving_from(&egress(&config))?;
         let folder = config.data_dir.clone();
@@ -150,8 +162,8 @@ impl App {
             stop: stop_sending.clone(),
         };
         let mut senders = vec![
-            watched(&ended, dispatcher.run()),
-            watched(&ended, runner.run()),
+            watched(&ended, deliveries, dispatcher.run()),
+            watched(&ended, deliveries, runner.run()),
         ];
         if config.gateway.dummy {
             let gateway = GatewayClock {
@@ -161,7 +173,7 @@ impl App {
                 inbox,
                 stop: stop_sending,
             };
-            senders.push(watched(&ended, gateway.run()));
+            senders.push(watched(&ended, deliveries, gateway.run()));
         }
         let (shutdown, bounds) = (config.shutdown, Bounds::new(files.connections));
         let api = Api::new(Parts {
@@ -175,7 +187,8 @@ impl App {
             replays,
             requests: AtomicU64::new(0),
         });
-        let server = watched(&ended, serve(listener, api, bounds, stop_accepting));
+        let serving = serve(listener, api, bounds, stop_accepting);
+        let server = watched(&ended, &Handle::current(), serving);
         Ok(Self {
             address,
             public_url,
@@ -285,7 +298,11 @@ fn egress(config: &Config) -> Vec<IpAddr> {
 }
 
 /// Runs a task that says when it ends, however it does.
-fn watched(ended: &Arc<Notify>, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn watched(
+    ended: &Arc<Notify>,
+    runtime: &Handle,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
     struct Tells(Arc<Notify>);
     impl Drop for Tells {
         fn drop(&mut self) {
@@ -293,7 +310,7 @@ fn watched(ended: &Arc<Notify>, task: impl Future<Output = ()> + Send + 'static)
         }
     }
     let tells = Tells(ended.clone());
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         let _tells = tells;
         task.await;
     })

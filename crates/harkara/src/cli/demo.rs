@@ -22,7 +22,7 @@ use tracing::Level;
 use self::report::Row;
 use self::stage::{MERCHANT, OLD, Stage, list, row, text};
 use self::story::{OLD_VERSION, RETRIED};
-use super::{runtime, start_log};
+use super::{processors, runtime, start_log};
 use crate::config::{LogConfig, LogFormat};
 use crate::receiver::{Arrival, MerchantServer};
 
@@ -52,7 +52,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         level: Level::WARN,
         format: LogFormat::Text,
     });
-    runtime()?.block_on(run(arguments))
+    runtime("demo", processors())?.block_on(run(arguments))
 }
 
 async fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {

@@ -6,6 +6,7 @@
 mod demo;
 mod serve;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -88,15 +89,16 @@ fn start_log(log: &LogConfig) {
     }
 }
 
-/// How many tasks take their turn before a thread looks for what has come in from outside. By default
-/// it is some sixty, for which a request waits when many deliveries begin at once.
-const TURNS: u32 = 16;
-
-/// The runtime that every command works on.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// A runtime with so many threads of this name.
+fn runtime(name: &str, threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
-        .event_interval(TURNS)
-        .global_queue_interval(TURNS)
+        .thread_name(name)
+        .worker_threads(threads)
         .enable_all()
         .build()?)
+}
+
+/// How many things this machine does at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }

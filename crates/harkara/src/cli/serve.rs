@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{runtime, start_log};
+use super::{processors, runtime, start_log};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
@@ -14,16 +15,18 @@ use crate::config::{Config, Environment};
 pub(super) fn serve(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = Config::from_process(file)?;
     start_log(&config.log);
-    runtime()?.block_on(run(config))
+    let callers = runtime("callers", processors())?;
+    let deliveries = runtime("deliveries", processors().div_ceil(2))?;
+    callers.block_on(run(config, deliveries.handle()))
 }
 
-async fn run(config: Config) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, deliveries: &Handle) -> anyhow::Result<ExitCode> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let greeting = Greeting::of(&config);
-    let app = App::start(config, Clock::system()).await?;
+    let app = App::start_apart(config, Clock::system(), deliveries).await?;
     greeting.print(&app);
     let failed = tokio::select! {
         _ = terminate.recv() => false,
