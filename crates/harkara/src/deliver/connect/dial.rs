@@ -121,6 +121,7 @@ fn socket(peer: SocketAddr) -> io::Result<TcpSocket> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use tokio::net::TcpListener;
@@ -157,6 +158,24 @@ mod tests {
         let other_family = SocketAddr::from((Ipv6Addr::LOCALHOST, peer.port()));
         let refused = dialler.connect(other_family).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AddrNotAvailable);
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_answers_without_end_is_not_read_ahead() {
+        let (listener, peer) = listener().await;
+        let ours = Dialler::default().connect(peer).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let (mut ours, mut theirs) = (ours.into_std().unwrap(), theirs.into_std().unwrap());
+        let (flood, mut buffer) = (vec![0; 1 << 20], vec![0; 1 << 23]);
+        // The system would keep more and more for one that reads fast.
+        let mut read = 0;
+        while read < 1 << 26 {
+            while theirs.write(&flood).is_ok() {}
+            read += ours.read(&mut buffer).unwrap_or(0);
+        }
+        while theirs.write(&flood).is_ok() {}
+        let unread = ours.peek(&mut buffer).unwrap_or(0);
+        assert!(unread <= 2 * UNREAD_BYTES as usize, "{unread} bytes");
     }
 
     #[tokio::test]
