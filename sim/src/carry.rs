@@ -276,6 +276,7 @@ fn input_words(input: &Input) -> String {
             write!(words, "born {}", ids.collect::<Vec<_>>().join(" "))
         }
         Input::Woken => write!(words, "woken"),
+        Input::PulledIn(done) => write!(words, "pulled in {done}"),
         Input::Swept(sweep) => {
             let due = sweep.iter().flat_map(|sweep| &sweep.endpoints);
             let due = due.map(|due| {

@@ -139,7 +139,7 @@ pub(crate) struct World {
     pub(crate) must_be_done_by: u64,
     /// What the clock showed when the disk was last written to.
     pub(crate) written_at: Option<Timestamp>,
-    /// The disk was full, or the process died, before due times were pulled in; nobody asks again.
+    /// The process died before due times were pulled in; nobody asks again.
     pub(crate) pull_in_lost: bool,
     /// When the store was last looked through for the forgotten.
     pub(crate) patrolled_at: u64,
@@ -484,7 +484,6 @@ impl World {
 
     /// Has a caller told that its unit came to nothing, if it lives to hear it.
     pub(crate) fn refuse_work(&mut self, process: u64, work: Work) {
-        self.pull_in_lost |= matches!(work, Work::Dispatch(Call::PullIn(_)));
         if !self.processes.contains_key(&process) {
             return;
         }

@@ -84,7 +84,7 @@ impl World {
                 if moved > 0 {
                     self.marks.mark(Mark::PulledIn);
                 }
-                Ok(vec![Input::Woken])
+                Ok(vec![Input::PulledIn(true)])
             }
         }
     }
@@ -195,7 +195,7 @@ impl World {
                 self.left_claimed.extend(ids);
                 Vec::new()
             }
-            Call::PullIn(_) => vec![Input::Woken],
+            Call::PullIn(_) => vec![Input::PulledIn(false)],
         }
     }
 

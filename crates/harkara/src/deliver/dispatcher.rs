@@ -59,6 +59,8 @@ pub enum Input {
     Woken,
     /// The store was looked through; `None` when that failed.
     Swept(Option<Sweep>),
+    /// Due times were pulled in; false when that failed.
+    PulledIn(bool),
     /// A claim came back; `None` when it failed.
     Claimed {
         key: Key,
@@ -143,6 +145,7 @@ pub struct Dispatcher {
     /// Lanes that can go on at some time, one entry each.
     timers: BTreeSet<(Timestamp, Key)>,
     sweeping: bool,
+    pull_in_failed: bool,
     sweep_again: bool,
     next_sweep: Timestamp,
     next_pruning: Timestamp,
@@ -160,6 +163,7 @@ impl Dispatcher {
             turns: VecDeque::new(),
             timers: BTreeSet::new(),
             sweeping: false,
+            pull_in_failed: false,
             sweep_again: false,
             next_sweep: now,
             next_pruning: now.plus(REMEMBERED),
@@ -237,6 +241,8 @@ impl Dispatcher {
                     self.swept(sweep, now, actions);
                 }
             }
+            Input::PulledIn(true) => self.sweep_again = true,
+            Input::PulledIn(false) => self.pull_in_failed = true,
             Input::Claimed { key, claimed } => {
                 let claimed = claimed.unwrap_or_default();
                 let (unused, mut returned) = self.lane(&key, now).answered(claimed);
@@ -307,7 +313,9 @@ impl Dispatcher {
         if let Some(next_due) = sweep.next_due {
             self.next_sweep = self.next_sweep.min(next_due.max(now));
         }
-        if sweep.is_far {
+        // The store answers again, so it may take this now.
+        let once_more = std::mem::take(&mut self.pull_in_failed);
+        if sweep.is_far || once_more {
             actions.push(Action::PullIn);
         }
         for due in sweep.endpoints {

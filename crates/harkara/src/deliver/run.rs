@@ -126,9 +126,10 @@ impl Loop {
                 }
                 Action::PullIn => {
                     let now: Timestamp = self.clock.now();
+                    let report = Report::or(inbox, Input::PulledIn(false));
                     tokio::spawn(async move {
-                        heard(store.pull_in(now).await, "pull due times in");
-                        inbox.wake();
+                        let done = heard(store.pull_in(now).await, "pull due times in");
+                        report.send(Input::PulledIn(done.is_some()));
                     });
                 }
                 Action::Release(leases) => {

@@ -23,6 +23,8 @@ struct Desk {
     claims: Vec<ClaimAsk>,
     settles: Vec<Settle>,
     released: usize,
+    /// How often due times were to be pulled in.
+    pull_ins: usize,
     made: usize,
 }
 
@@ -46,6 +48,7 @@ impl Desk {
             claims: Vec::new(),
             settles: Vec::new(),
             released: 0,
+            pull_ins: 0,
             made: 0,
         }
     }
@@ -83,7 +86,8 @@ impl Desk {
                 Action::Claim(ask) => self.claims.push(ask),
                 Action::Settle { settle, .. } => self.settles.push(*settle),
                 Action::Release(leases) => self.released += leases.len(),
-                Action::Sweep | Action::PullIn => {}
+                Action::PullIn => self.pull_ins += 1,
+                Action::Sweep => {}
             }
         }
     }
@@ -661,6 +665,23 @@ fn what_has_a_permit_goes_on_when_its_subject_is_free_though_others_wait_in_line
     assert_eq!(desk.sent.len(), 0);
     desk.settled(key, subject);
     assert_eq!(desk.sent.len(), 1);
+}
+
+#[test]
+fn what_was_not_pulled_in_after_the_clock_went_back_is_asked_for_again() {
+    let mut desk = Desk::new(10);
+    desk.now = Timestamp::from_seconds(1_600_000_000);
+    desk.step(Vec::new());
+    assert_eq!(desk.pull_ins, 1);
+    // The disk is full; a sweep that fails says that it still may be.
+    desk.step(vec![Input::PulledIn(false)]);
+    desk.step(vec![Input::Swept(None)]);
+    assert_eq!(desk.pull_ins, 1);
+    desk.swept(&[]);
+    assert_eq!(desk.pull_ins, 2);
+    desk.step(vec![Input::PulledIn(true)]);
+    desk.swept(&[]);
+    assert_eq!(desk.pull_ins, 2);
 }
 
 #[test]
