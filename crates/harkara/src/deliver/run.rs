@@ -145,7 +145,7 @@ impl Loop {
 /// What leaves the loop for a task that takes it one after another, with who is to hear of it.
 struct Ways {
     settling: mpsc::UnboundedSender<(Settle, Report)>,
-    /// Attempts at endpoints whose last one was no success.
+    /// Attempts at endpoints that are not proven: new, failing or slow ones.
     starting: mpsc::UnboundedSender<(Claimed, Report)>,
 }
 
