@@ -6,10 +6,17 @@
 -- What is written for every event is narrow: rows name each other by number, ids of 128 bits are
 -- their bytes behind a 0 (docs/decisions/0004), and new rows go to the end of their table.
 
--- Numbers about the store itself: `epoch` counts its starts.
+-- Numbers about the store itself: `node` counts its starts.
 create table counters (
     name text not null primary key,
     value bigint not null
+) without rowid;
+
+-- Who sends, each start by a number of its own: a claim of a node that is not here is nobody's. The
+-- moment is of the database's own clock; a file has one node, which is there as long as it is open.
+create table nodes (
+    node bigint not null primary key,
+    seen_at bigint not null
 ) without rowid;
 
 -- What frames were made with, for as long as there are any. A `doc`, a `body` and a long `answer` are zstd

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, wat
 use self::flusher::{Flush, Flusher, Progress};
 use self::pace::{Gathering, Pace};
 use super::error::{DbError, DbErrorKind};
-use super::sqlite::{Pen, Undo};
+use super::pen::{Pen, Undo};
 
 /// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
 const QUEUE: usize = 4096;

@@ -17,7 +17,8 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, get_dict_id_from_frame};
 
 use super::error::{DbError, DbErrorKind};
-use super::sqlite::Pen;
+use super::pen::Pen;
+use super::sql::params;
 
 /// Each under its number. One that was released stays, and is never trained again.
 const EMBEDDED: &[(u32, &[u8])] = &[(1, include_bytes!("bodies/dictionary-1.zstd"))];
@@ -55,9 +56,11 @@ pub(in crate::store) struct Bodies {
 impl Bodies {
     /// Reads the store's dictionaries, and adds those of this program that it lacks.
     pub(in crate::store) fn load(pen: &Pen) -> Result<Self, DbError> {
-        let mut statement = pen.prepare("select version, bytes from dictionaries")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut dictionaries: BTreeMap<u32, Vec<u8>> = rows.collect::<Result<_, _>>()?;
+        let sql = "select version, bytes from dictionaries";
+        let known = pen
+            .sql()
+            .rows(sql, params![], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut dictionaries: BTreeMap<u32, Vec<u8>> = known.into_iter().collect();
         for (version, bytes) in EMBEDDED {
             if dictionaries
                 .get(version)
@@ -68,7 +71,7 @@ impl Bodies {
             }
             if dictionaries.insert(*version, bytes.to_vec()).is_none() {
                 let sql = "insert into dictionaries (version, bytes) values (?1, ?2)";
-                pen.execute(sql, (version, bytes))?;
+                pen.execute(sql, params![version, bytes])?;
             }
         }
         Ok(Self::with(dictionaries))

@@ -8,10 +8,10 @@ use harkara_core::endpoint::OrderMode;
 use harkara_core::id::{self, DeliveryId, EventId};
 use harkara_core::replay::JobState;
 use harkara_core::time::Timestamp;
-use rusqlite::types::Type;
-use rusqlite::{Result, Row};
 
+use super::error::{DbError, DbErrorKind};
 use super::rows::{AttemptVerdict, Origin, RefKind};
+use super::sql::Row;
 
 /// An enum that is stored as text.
 pub(super) trait Word: Sized {
@@ -120,57 +120,53 @@ pub(super) fn unpack_id(prefix: &str, stored: &[u8]) -> String {
 
 /// Reading a column as one of our types.
 pub(super) trait Columns {
-    fn id(&self, column: &str, prefix: &str) -> Result<String>;
-    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>>;
-    fn event_id(&self, column: &str) -> Result<EventId>;
-    fn delivery_id(&self, column: &str) -> Result<DeliveryId>;
-    fn word<W: Word>(&self, column: &str) -> Result<W>;
-    fn at(&self, column: &str) -> Result<Timestamp>;
-    fn at_opt(&self, column: &str) -> Result<Option<Timestamp>>;
-    fn span(&self, column: &str) -> Result<Option<u64>>;
+    fn id(&self, column: &str, prefix: &str) -> Result<String, DbError>;
+    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>, DbError>;
+    fn event_id(&self, column: &str) -> Result<EventId, DbError>;
+    fn delivery_id(&self, column: &str) -> Result<DeliveryId, DbError>;
+    fn word<W: Word>(&self, column: &str) -> Result<W, DbError>;
+    fn at(&self, column: &str) -> Result<Timestamp, DbError>;
+    fn at_opt(&self, column: &str) -> Result<Option<Timestamp>, DbError>;
+    fn span(&self, column: &str) -> Result<Option<u64>, DbError>;
 }
 
 impl Columns for Row<'_> {
-    fn id(&self, column: &str, prefix: &str) -> Result<String> {
+    fn id(&self, column: &str, prefix: &str) -> Result<String, DbError> {
         let stored: Vec<u8> = self.get(column)?;
         Ok(unpack_id(prefix, &stored))
     }
 
-    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>> {
+    fn id_opt(&self, column: &str, prefix: &str) -> Result<Option<String>, DbError> {
         let stored: Option<Vec<u8>> = self.get(column)?;
         Ok(stored.map(|stored| unpack_id(prefix, &stored)))
     }
 
-    fn event_id(&self, column: &str) -> Result<EventId> {
+    fn event_id(&self, column: &str) -> Result<EventId, DbError> {
         self.id(column, prefix::EVENT).map(EventId::new)
     }
 
-    fn delivery_id(&self, column: &str) -> Result<DeliveryId> {
+    fn delivery_id(&self, column: &str) -> Result<DeliveryId, DbError> {
         self.id(column, prefix::DELIVERY).map(DeliveryId::new)
     }
 
-    fn word<W: Word>(&self, column: &str) -> Result<W> {
+    fn word<W: Word>(&self, column: &str) -> Result<W, DbError> {
         let text: String = self.get(column)?;
         match W::from_word(&text) {
             Some(value) => Ok(value),
-            None => Err(rusqlite::Error::FromSqlConversionFailure(
-                self.as_ref().column_index(column)?,
-                Type::Text,
-                Box::new(UnknownWord(text)),
-            )),
+            None => Err(DbError::caused(DbErrorKind::Corrupt, UnknownWord(text))),
         }
     }
 
-    fn at(&self, column: &str) -> Result<Timestamp> {
+    fn at(&self, column: &str) -> Result<Timestamp, DbError> {
         self.get(column).map(Timestamp::from_micros)
     }
 
-    fn at_opt(&self, column: &str) -> Result<Option<Timestamp>> {
+    fn at_opt(&self, column: &str) -> Result<Option<Timestamp>, DbError> {
         let micros: Option<i64> = self.get(column)?;
         Ok(micros.map(Timestamp::from_micros))
     }
 
-    fn span(&self, column: &str) -> Result<Option<u64>> {
+    fn span(&self, column: &str) -> Result<Option<u64>, DbError> {
         let us: Option<i64> = self.get(column)?;
         Ok(us.and_then(|us| u64::try_from(us).ok()))
     }

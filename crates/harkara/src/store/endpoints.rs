@@ -9,14 +9,14 @@ use harkara_core::endpoint::{Endpoint, EndpointState};
 use harkara_core::health::Health;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
 use super::Store;
 use super::cache::Found;
 use super::codec::{Columns, micros};
 use super::error::DbError;
+use super::pen::{Changed, Pen};
 use super::rows::EndpointRow;
-use super::sqlite::{Changed, Pen};
+use super::sql::{Row, Sql, params};
 
 const COLUMNS: &str = "doc, version, state, state_reason, state_at, health";
 
@@ -59,14 +59,11 @@ impl Store {
     ) -> Result<Option<EndpointRow>, DbError> {
         let (merchant_id, endpoint_id) = (merchant_id.clone(), endpoint_id.clone());
         self.read(move |conn| {
-            let mut statement = conn.prepare_cached(&format!(
+            let sql = format!(
                 "select {COLUMNS} from endpoints where merchant_id = ?1 and endpoint_id = ?2"
-            ))?;
+            );
             let key = params![merchant_id.as_str(), endpoint_id.as_str()];
-            statement
-                .query_and_then(key, read_endpoint)?
-                .next()
-                .transpose()
+            conn.first(&sql, key, read_endpoint)
         })
         .await
     }
@@ -137,14 +134,13 @@ impl Store {
     }
 }
 
-fn of_merchant(conn: &Connection, merchant_id: &MerchantId) -> Result<Vec<EndpointRow>, DbError> {
-    let mut statement = conn.prepare_cached(&format!(
+fn of_merchant(conn: &dyn Sql, merchant_id: &MerchantId) -> Result<Vec<EndpointRow>, DbError> {
+    let sql = format!(
         "select {COLUMNS} from endpoints
         where merchant_id = ?1 and state <> 'deleted'
         order by created_at, endpoint_id"
-    ))?;
-    let rows = statement.query_and_then([merchant_id.as_str()], read_endpoint)?;
-    rows.collect()
+    );
+    conn.rows(&sql, params![merchant_id.as_str()], read_endpoint)
 }
 
 fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64, DbError> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
 
 use super::Store;
 use super::cache::Found;
 use super::codec::{Columns, micros};
 use super::error::DbError;
+use super::pen::{Changed, Pen};
 use super::rows::{ApiKeyRow, MerchantRow, ScheduledOutcome};
-use super::sqlite::{Changed, Pen};
+use super::sql::{Row, params};
 
 impl Store {
     /// Stores a merchant: version 1 inserts it, n replaces version n - 1.
@@ -36,12 +36,7 @@ impl Store {
         let sql = "
             select merchant_id, doc, version, created_at from merchants where merchant_id = ?1";
         let row = self
-            .read(move |conn| {
-                let mut statement = conn.prepare_cached(sql)?;
-                Ok(statement
-                    .query_row([id.as_str()], read_merchant)
-                    .optional()?)
-            })
+            .read(move |conn| conn.first(sql, params![id.as_str()], read_merchant))
             .await?
             .map(Arc::new);
         if let Some(row) = &row {
@@ -54,12 +49,8 @@ impl Store {
     pub async fn merchants(&self) -> Result<Vec<MerchantRow>, DbError> {
         let sql =
             "select merchant_id, doc, version, created_at from merchants order by merchant_id";
-        self.read(move |conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            let rows = statement.query_map([], read_merchant)?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read(move |conn| conn.rows(sql, params![], read_merchant))
+            .await
     }
 
     /// Stores a new key; `Stale` when its id is taken.
@@ -99,9 +90,8 @@ impl Store {
         let id = key_id.to_owned();
         let row = self
             .read(move |conn| {
-                let mut statement =
-                    conn.prepare_cached("select * from api_keys where key_id = ?1")?;
-                Ok(statement.query_row([id], read_api_key).optional()?)
+                let sql = "select * from api_keys where key_id = ?1";
+                conn.first(sql, params![id], read_api_key)
             })
             .await?
             .map(Arc::new);
@@ -115,12 +105,8 @@ impl Store {
     pub async fn api_keys(&self, merchant_id: &MerchantId) -> Result<Vec<ApiKeyRow>, DbError> {
         let merchant_id = merchant_id.clone();
         let sql = "select * from api_keys where merchant_id = ?1 order by created_at, key_id";
-        self.read(move |conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            let rows = statement.query_map([merchant_id.as_str()], read_api_key)?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read(move |conn| conn.rows(sql, params![merchant_id.as_str()], read_api_key))
+            .await
     }
 
     /// Revokes a key from now on; `Stale` when there is no such key, or it is revoked already.
@@ -159,16 +145,14 @@ impl Store {
             select merchant_id, id, due_at, doc from scheduled_outcomes
             where due_at <= ?1 order by due_at, merchant_id, id limit ?2";
         self.read(move |conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            let rows = statement.query_map(params![now.as_micros(), limit], |row| {
+            conn.rows(sql, params![now.as_micros(), limit], |row| {
                 Ok(ScheduledOutcome {
                     merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
                     id: row.get("id")?,
                     due_at: row.at("due_at")?,
                     doc: row.get("doc")?,
                 })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            })
         })
         .await
     }
@@ -176,9 +160,10 @@ impl Store {
     /// When the next scheduled outcome is due, in the past perhaps.
     pub async fn next_scheduled(&self) -> Result<Option<Timestamp>, DbError> {
         self.read(|conn| {
-            let mut statement =
-                conn.prepare_cached("select min(due_at) as due_at from scheduled_outcomes")?;
-            Ok(statement.query_row([], |row| row.at_opt("due_at"))?)
+            let sql = "select min(due_at) as due_at from scheduled_outcomes";
+            Ok(conn
+                .first(sql, params![], |row| row.at_opt("due_at"))?
+                .flatten())
         })
         .await
     }
@@ -214,7 +199,7 @@ fn put_merchant(pen: &mut Pen, row: &MerchantRow) -> Result<(), DbError> {
     Ok(())
 }
 
-fn read_merchant(row: &Row<'_>) -> rusqlite::Result<MerchantRow> {
+fn read_merchant(row: &Row<'_>) -> Result<MerchantRow, DbError> {
     Ok(MerchantRow {
         merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
         doc: row.get("doc")?,
@@ -223,7 +208,7 @@ fn read_merchant(row: &Row<'_>) -> rusqlite::Result<MerchantRow> {
     })
 }
 
-fn read_api_key(row: &Row<'_>) -> rusqlite::Result<ApiKeyRow> {
+fn read_api_key(row: &Row<'_>) -> Result<ApiKeyRow, DbError> {
     Ok(ApiKeyRow {
         key_id: row.get("key_id")?,
         merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),

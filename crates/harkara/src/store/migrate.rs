@@ -17,7 +17,8 @@ use super::error::{DbError, DbErrorKind};
 const MIGRATIONS: &[(&str, &str)] =
     &[("V1__store", include_str!("../../migrations/V1__store.sql"))];
 
-pub(super) fn apply_all(conn: &mut Connection) -> Result<(), DbError> {
+/// Brings a SQLite store up to date.
+pub(super) fn sqlite(conn: &mut Connection) -> Result<(), DbError> {
     apply(conn, MIGRATIONS)
 }
 

@@ -16,9 +16,13 @@ mod endpoints;
 mod error;
 mod merchants;
 mod migrate;
+mod pen;
+mod readers;
 mod replays;
 mod rows;
+mod sql;
 mod sqlite;
+mod units;
 mod views;
 
 #[cfg(test)]
@@ -31,7 +35,6 @@ use harkara_core::delivery::NewDelivery;
 use harkara_core::endpoint::Endpoint;
 use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
-use rusqlite::Connection;
 
 pub use batch::pace;
 pub use error::{DbError, DbErrorKind};
@@ -42,8 +45,10 @@ use batch::Committer;
 use batch::flusher::{Flush, Progress};
 use bodies::Bodies;
 use cache::Cache;
-use sqlite::readers::Readers;
-use sqlite::{Changed, Pen, claim, commit, pull_in, settle, sweep};
+use pen::{Changed, Pen};
+use readers::Readers;
+use sql::Sql;
+use units::{claim, commit, pull_in, settle, sweep};
 
 /// A handle on the store; clones share it. When the last one goes, what is queued is written and
 /// the file is free for the next to open.
@@ -57,7 +62,7 @@ struct Shared {
     readers: Readers,
     caches: Arc<Caches>,
     bodies: Arc<Bodies>,
-    epoch: i64,
+    node: i64,
     written_at: Option<Timestamp>,
 }
 
@@ -101,19 +106,19 @@ impl Store {
     ) -> Result<Self, DbError> {
         let caches = Arc::new(Caches::new());
         let written_at = sqlite::written_at(folder);
-        let pen = Pen::open(folder, caches.clone())?;
-        let epoch = pen.epoch();
+        let (writing, node) = sqlite::Writing::open(folder)?;
+        let pen = Pen::new(Box::new(writing), node, caches.clone());
         let bodies = Arc::new(Bodies::load(&pen)?);
         let progress = Arc::new(Progress::new());
         let committer = Committer::start(pen, flush(folder)?, progress.clone())?;
-        let readers = Readers::new(folder, progress);
+        let readers = Readers::new(sqlite::readers(folder), progress);
         Ok(Self {
             shared: Arc::new(Shared {
                 committer,
                 readers,
                 caches,
                 bodies,
-                epoch,
+                node,
                 written_at,
             }),
         })
@@ -141,9 +146,10 @@ impl Store {
         self.shared.written_at
     }
 
-    /// The number of this start. Claims of earlier ones are free at once.
-    pub fn epoch(&self) -> i64 {
-        self.shared.epoch
+    /// The number of this start, which its claims are marked with. On SQLite those of earlier ones are
+    /// free at once.
+    pub fn node(&self) -> i64 {
+        self.shared.node
     }
 
     /// Makes a state change true, with its events and their deliveries. `Stale` when a guard fails,
@@ -239,8 +245,7 @@ impl Store {
     /// Finds the active endpoints that have due deliveries in nobody's hands. Costs as much as there
     /// are endpoints with pending deliveries, however many those are.
     pub async fn sweep(&self, now: Timestamp) -> Result<Sweep, DbError> {
-        let epoch = self.shared.epoch;
-        self.read(move |conn| sweep::sweep(conn, epoch, now)).await
+        self.read(move |conn| sweep::sweep(conn, now)).await
     }
 
     /// Unpacks the bodies of what was claimed. What is not what was stored must never be sent, and a
@@ -284,7 +289,7 @@ impl Store {
 
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        query: impl FnOnce(&dyn Sql) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         self.shared.readers.read(query).await
     }

@@ -4,20 +4,22 @@
 //! comes between them. Which events are items of a job is the core's business; here they are only
 //! brought in order, a bounded number at a time. The API and the runner of jobs call it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use harkara_core::delivery::NewDelivery;
 use harkara_core::id::{DeliveryId, EventId, MerchantId, ReplayJobId, time_prefix};
 use harkara_core::replay::{Candidate, Definition, Done, Job, JobState, Page, Step};
 use harkara_core::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
 use super::Store;
 use super::codec::{Columns, Word, pack_id, prefix};
 use super::error::{DbError, DbErrorKind};
+use super::pen::Pen;
 use super::rows::NewIdempotencyKey;
-use super::sqlite::{Pen, commit};
-use super::views::{first, word};
+use super::sql::{Params, Row, Sql, params};
+use super::units::commit;
+use super::views::word;
 
 impl Store {
     /// The position of a merchant's newest event; 0 when it has none.
@@ -26,7 +28,9 @@ impl Store {
         let sql = "select coalesce(max(position), 0) from events where merchant = ?1";
         self.read(move |conn| {
             let merchant = word(conn, merchant_id.as_str())?;
-            Ok(conn.query_row(sql, [merchant], |row| row.get(0))?)
+            Ok(conn
+                .first(sql, params![merchant], |row| row.get(0))?
+                .unwrap_or(0))
         })
         .await
     }
@@ -137,7 +141,7 @@ impl Store {
 
     /// All jobs that run, over all merchants.
     pub async fn running_replay_jobs(&self) -> Result<Vec<Job>, DbError> {
-        self.read(|conn| jobs(conn, RUNNING, [])).await
+        self.read(|conn| jobs(conn, RUNNING, params![])).await
     }
 
     /// How many of a job's deliveries have arrived. Costs as much as it has made.
@@ -147,19 +151,19 @@ impl Store {
         self.shared
             .readers
             .read_long(move |conn| {
-                let mut statement = conn.prepare_cached(DELIVERED_OF_MOMENT)?;
                 let of_moment = ["00", "ff"].map(|byte| {
                     let id = format!("dlv_{moment}{}", byte.repeat(10));
                     pack_id(prefix::DELIVERY, &id)
                 });
-                let mut rows = statement.query(of_moment)?;
+                let [first, last] = of_moment;
                 let mut count = 0;
-                while let Some(row) = rows.next()? {
+                conn.each(DELIVERED_OF_MOMENT, params![first, last], &mut |row| {
                     // Others may have been made in the same millisecond.
                     let event_id = row.event_id("event_id")?;
                     let delivery_id = row.delivery_id("delivery_id")?;
                     count += u32::from(job.delivery_id(&event_id) == delivery_id);
-                }
+                    Ok(ControlFlow::Continue(()))
+                })?;
                 Ok(count)
             })
             .await
@@ -228,7 +232,7 @@ const ENDPOINT: &str = "
     select endpoint from endpoints where merchant_id = ?1 and endpoint_id = ?2";
 
 fn page(
-    conn: &Connection,
+    conn: &dyn Sql,
     merchant_id: &MerchantId,
     definition: &Definition,
     (after, last, looks): (i64, i64, usize),
@@ -238,19 +242,19 @@ fn page(
     } else {
         ANY
     };
-    let mut statement = conn.prepare_cached(sql)?;
     let merchant = word(conn, merchant_id.as_str())?;
     let of_merchant = params![merchant_id.as_str(), definition.endpoint_id.as_str()];
-    let endpoint: Option<i64> = first(conn, ENDPOINT, of_merchant, |row| row.get(0))?;
+    let endpoint: Option<i64> = conn.first(ENDPOINT, of_merchant, |row| row.get(0))?;
     let limit = i64::try_from(looks).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![merchant, endpoint, after, last, limit])?;
     let mut page = Page::default();
     let mut looked = 0;
-    while let Some(row) = rows.next()? {
+    let wanted = params![merchant, endpoint, after, last, limit];
+    conn.each(sql, wanted, &mut |row| {
         looked += 1;
         page.looked_to = row.get("position")?;
         page.candidates.extend(candidate(row)?);
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     if looked < looks {
         page.looked_to = last;
     }
@@ -280,7 +284,8 @@ fn candidate(row: &Row<'_>) -> Result<Option<Candidate>, DbError> {
 fn has_room(pen: &Pen, job: &Job, running_max: u32) -> Result<bool, DbError> {
     let sql = "
         select count(*) from replay_jobs where merchant_id = ?1 and state = 'running'";
-    let running: Option<u32> = pen.find(sql, [job.merchant_id.as_str()], |row| row.get(0))?;
+    let running: Option<u32> =
+        pen.find(sql, params![job.merchant_id.as_str()], |row| row.get(0))?;
     Ok(job.state != JobState::Running || running.unwrap_or(0) < running_max)
 }
 
@@ -361,12 +366,11 @@ fn one(changed: usize, job: &Job) -> Result<(), DbError> {
 fn exists(pen: &Pen, delivery: &NewDelivery) -> Result<bool, DbError> {
     let sql = "select 1 from deliveries where delivery_id = ?1";
     let id = pack_id(prefix::DELIVERY, delivery.id.as_str());
-    Ok(pen.find(sql, [id], |_| Ok(()))?.is_some())
+    Ok(pen.find(sql, params![id], |_| Ok(()))?.is_some())
 }
 
-fn jobs(conn: &Connection, sql: &str, wanted: impl rusqlite::Params) -> Result<Vec<Job>, DbError> {
-    let mut statement = conn.prepare_cached(sql)?;
-    statement.query_and_then(wanted, read_job)?.collect()
+fn jobs(conn: &dyn Sql, sql: &str, wanted: Params<'_>) -> Result<Vec<Job>, DbError> {
+    conn.rows(sql, wanted, read_job)
 }
 
 fn read_job(row: &Row<'_>) -> Result<Job, DbError> {

@@ -1,32 +1,24 @@
 //! SQLite: one connection that writes, a few that read, and the settings our promises rest on.
 //!
-//! The hot four live beside this file (`commit`, `claim`, `settle`, `sweep`); everything here is
-//! about opening, transactions and closing. The committer holds the [`Pen`], `Store` the readers.
+//! Opening, transactions and closing, and how statements run; what they say is in `units/` and
+//! `views/`. The committer holds the writing connection, in its pen, and `Store` the readers.
 
-pub(super) mod aggregates;
-pub(super) mod claim;
-pub(super) mod commit;
-pub(super) mod place;
-pub(super) mod pull_in;
-pub(super) mod readers;
-pub(super) mod settle;
-pub(super) mod sweep;
-
-use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Params, Row, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
 
-use super::Caches;
 use super::batch::flusher::Flush;
 use super::error::{DbError, DbErrorKind};
 use super::migrate;
+use super::pen::Session;
+use super::readers::{Open, Snapshots};
+use super::sql::{Column, Param, Params, See, Sql, Value, Values, params};
 
 /// 3.51.3 mended a race between two connections that reset the log.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -74,64 +66,23 @@ const STATISTICS: &str = "
     analyze sqlite_schema;
 ";
 
-/// The number of a text.
-pub(super) const WORD: &str = "select word from words where text = ?1";
-
-/// The number of what events are about.
-pub(super) const SUBJECT: &str = "select subject from subjects where merchant = ?1 and key = ?2";
-
 const STATEMENTS_KEPT: usize = 128;
 
-/// Something whose cached copy is out of date once the batch is written.
-pub(super) enum Changed {
-    Merchant(MerchantId),
-    Key(String),
-}
-
-/// How a unit that fails is undone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undo {
-    /// By itself.
-    Savepoint,
-    /// With all others, which then run again.
-    RunAgain,
-}
-
-pub(in crate::store) const LAST_SEQUENCE: &str = "
-    select coalesce(max(sequence), 0) from events where subject = ?1";
-
-/// What events are about, by its number.
-#[derive(Clone, Copy, Debug)]
-struct Subject {
-    number: i64,
-    /// The number of its newest event, as far as this unit knows; 0 when it has none.
-    last_sequence: Option<i64>,
-}
-
-/// The right to write: the one writing connection, and the numbers that only a writer counts.
-pub(super) struct Pen {
+/// The one writing connection, and the numbers that only one writer can count by itself.
+pub(super) struct Writing {
     conn: Connection,
-    /// This start's number, which marks our claims.
-    epoch: i64,
     /// The position of the newest event.
     position: i64,
     /// What it was when the transaction began.
     position_before: i64,
-    /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
-    torn: bool,
-    /// The numbers of texts that were looked up or stored.
-    words: HashMap<String, i64>,
-    /// What this unit is about, as far as it is known.
-    subject: Option<(i64, String, Subject)>,
-    changed: Vec<Changed>,
-    caches: Arc<Caches>,
     /// Held for as long as the file may be written to.
     _lock: File,
 }
 
-impl Pen {
-    /// Opens the store of a folder, makes it one's own, and brings its schema up to date.
-    pub(super) fn open(folder: &Path, caches: Arc<Caches>) -> Result<Self, DbError> {
+impl Writing {
+    /// Opens the store of a folder, makes it one's own, and brings its schema up to date. The second is
+    /// the number of this start, which marks our claims.
+    pub(super) fn open(folder: &Path) -> Result<(Self, i64), DbError> {
         assert!(
             rusqlite::version_number() >= OLDEST_SQLITE,
             "SQLite {} can lose its log; link 3.51.3 or later",
@@ -147,129 +98,45 @@ impl Pen {
             let cause = format!("the file system does not allow a write-ahead log (got {mode})");
             return Err(DbError::down(cause));
         }
-        migrate::apply_all(&mut conn)?;
+        migrate::sqlite(&mut conn)?;
         conn.execute_batch(STATISTICS)?;
-        let epoch = next_epoch(&conn)?;
+        let node = next_node(&conn)?;
         let position = newest_position(&conn)?;
-        Ok(Self {
+        let writing = Self {
             conn,
-            epoch,
             position,
             position_before: position,
-            torn: false,
-            words: HashMap::new(),
-            subject: None,
-            changed: Vec::new(),
-            caches,
             _lock: lock,
-        })
-    }
-
-    pub(super) fn epoch(&self) -> i64 {
-        self.epoch
-    }
-
-    /// The position that the next event will have.
-    fn next_position(&self) -> i64 {
-        self.position + 1
-    }
-
-    fn take_position(&mut self) -> i64 {
-        self.position += 1;
-        self.position
-    }
-
-    /// The number of a text that comes again and again. A new one is stored with the unit.
-    pub(super) fn word(&mut self, text: &str) -> Result<i64, DbError> {
-        if let Some(word) = self.words.get(text) {
-            return Ok(*word);
-        }
-        let known = self.find(WORD, [text], |row| row.get(0))?;
-        let word = match known {
-            Some(word) => word,
-            None => self.insert("insert into words (text) values (?1)", [text])?,
         };
-        self.words.insert(text.to_owned(), word);
-        Ok(word)
+        Ok((writing, node))
+    }
+}
+
+impl Sql for Writing {
+    fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.conn.execute_bound(sql, params)
     }
 
-    /// What events are about, by its key. An event mostly follows a write of the same subject, so the
-    /// last one is remembered for as long as its unit lasts.
-    fn subject(&mut self, merchant: i64, key: &str) -> Result<Subject, DbError> {
-        if let Some((of, known, subject)) = &self.subject
-            && (*of, known.as_str()) == (merchant, key)
-        {
-            return Ok(*subject);
-        }
-        let known = self.find(SUBJECT, params![merchant, key], |row| row.get(0))?;
-        let subject = match known {
-            Some(number) => Subject {
-                number,
-                last_sequence: None,
-            },
-            None => {
-                let sql = "insert into subjects (merchant, key) values (?1, ?2)";
-                Subject {
-                    number: self.insert(sql, params![merchant, key])?,
-                    last_sequence: Some(0),
-                }
-            }
-        };
-        self.subject = Some((merchant, key.to_owned(), subject));
-        Ok(subject)
+    fn each(&self, sql: &str, params: Params<'_>, see: See<'_>) -> Result<(), DbError> {
+        self.conn.each_bound(sql, params, see)
     }
+}
 
-    /// The number that the next event of a subject has.
-    fn next_sequence(&mut self, subject: Subject) -> Result<i64, DbError> {
-        let last = match subject.last_sequence {
-            Some(last) => last,
-            None => {
-                let last: Option<i64> =
-                    self.find(LAST_SEQUENCE, [subject.number], |row| row.get(0))?;
-                last.unwrap_or(0)
-            }
-        };
-        if let Some((_, _, known)) = &mut self.subject {
-            known.last_sequence = Some(last + 1);
-        }
-        Ok(last + 1)
-    }
-
-    /// Has the cached copy of this forgotten once the batch is written.
-    pub(super) fn change(&mut self, changed: Changed) {
-        self.changed.push(changed);
-    }
-
-    pub(super) fn forget_what_changed(&mut self) {
-        for changed in self.changed.drain(..) {
-            self.caches.forget(&changed);
-        }
-    }
-
-    pub(super) fn begin(&mut self) -> Result<(), DbError> {
-        self.changed.clear();
-        self.torn = false;
+impl Session for Writing {
+    fn begin(&mut self) -> Result<(), DbError> {
         self.position_before = self.position;
-        self.execute("begin immediate", [])?;
-        Ok(())
+        self.execute("begin immediate", params![]).map(drop)
     }
 
-    /// Writes the transaction to the log. After an I/O error nobody knows what is in it, so it is never
-    /// tried again.
-    pub(super) fn commit(&self) -> Result<(), DbError> {
-        self.execute("commit", [])?;
-        Ok(())
+    /// Writes the transaction to the log.
+    fn commit(&mut self) -> Result<(), DbError> {
+        self.execute("commit", params![]).map(drop)
     }
 
-    pub(super) fn in_transaction(&self) -> bool {
-        !self.conn.is_autocommit()
-    }
-
-    pub(super) fn roll_back(&mut self) -> Result<(), DbError> {
+    fn roll_back(&mut self) -> Result<(), DbError> {
         self.position = self.position_before;
-        self.words.clear();
         if self.in_transaction() {
-            self.execute("rollback", []).map_err(|e| DbError {
+            self.execute("rollback", params![]).map_err(|e| DbError {
                 kind: DbErrorKind::Down,
                 source: e.source,
             })?;
@@ -277,55 +144,45 @@ impl Pen {
         Ok(())
     }
 
-    /// Runs one unit: when it fails, it alone leaves nothing behind, or the transaction is torn.
-    pub(super) fn unit<T>(
-        &mut self,
-        undo: Undo,
-        work: impl FnOnce(&mut Self) -> Result<T, DbError>,
-    ) -> Result<T, DbError> {
-        let (position, changes) = (self.position, self.conn.total_changes());
-        self.subject = None;
-        if undo == Undo::Savepoint {
-            self.execute("savepoint unit", [])?;
-        }
-        let result = work(self);
-        if result.is_err() {
-            self.position = position;
-            self.words.clear();
-        }
-        // Otherwise SQLite has given up the whole transaction, savepoint included.
-        if self.in_transaction() {
-            match undo {
-                Undo::RunAgain => {
-                    self.torn = result.is_err() && self.conn.total_changes() != changes;
-                }
-                Undo::Savepoint => {
-                    if result.is_err() {
-                        self.execute("rollback to unit", [])?;
-                    }
-                    self.execute("release unit", [])?;
-                }
-            }
-        }
-        result
+    fn in_transaction(&self) -> bool {
+        !self.conn.is_autocommit()
     }
 
-    /// Whether a unit that failed has left something behind in this transaction.
-    pub(super) fn is_torn(&self) -> bool {
-        self.torn
+    /// A statement that failed has left nothing behind.
+    fn is_spoiled(&self) -> bool {
+        false
     }
 
-    /// Empties the log into the file and closes it.
-    pub(super) fn close(self) -> Result<(), DbError> {
+    fn changes(&self) -> u64 {
+        self.conn.total_changes()
+    }
+
+    /// `returning` would do the same by way of a temporary table and a journal of its own.
+    fn insert(&self, sql: &str, _key: &str, params: Params<'_>) -> Result<i64, DbError> {
+        self.execute(sql, params)?;
+        Ok(self.conn.last_insert_rowid())
+    }
+
+    fn take_position(&mut self) -> Result<i64, DbError> {
+        self.position += 1;
+        Ok(self.position)
+    }
+
+    /// Nobody else can.
+    fn for_update(&self) -> &'static str {
+        ""
+    }
+
+    /// Empties the log into the file.
+    fn close(self: Box<Self>) -> Result<(), DbError> {
         self.conn
             .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         self.conn.close().map_err(|(_, error)| error)?;
         Ok(())
     }
 
-    /// Lets go of the file without another flush, which might report success for pages that an
-    /// earlier one lost.
-    pub(super) fn abandon(self) {
+    /// Another flush might report success for pages that an earlier one lost.
+    fn abandon(self: Box<Self>) {
         if let Err(error) = self
             .conn
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
@@ -333,32 +190,96 @@ impl Pen {
             tracing::error!(%error, "the store's log may be checkpointed on closing");
         }
     }
+}
 
-    /// Runs a statement and counts the rows it changed.
-    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, DbError> {
-        Ok(self.prepare(sql)?.execute(params)?)
+/// A connection that can only read.
+struct Reading(Connection);
+
+impl Sql for Reading {
+    fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.0.execute_bound(sql, params)
     }
 
-    /// The first row that a query finds.
-    pub(super) fn find<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, DbError> {
-        Ok(self.prepare(sql)?.query_row(params, read).optional()?)
+    fn each(&self, sql: &str, params: Params<'_>, see: See<'_>) -> Result<(), DbError> {
+        self.0.each_bound(sql, params, see)
+    }
+}
+
+impl Snapshots for Reading {
+    fn begin(&mut self) -> Result<(), DbError> {
+        self.execute("begin", params![]).map(drop)
     }
 
-    /// Inserts a row whose key is a number, and returns that. `returning` would do the same by way of a
-    /// temporary table and a journal of its own.
-    fn insert(&self, sql: &str, params: impl Params) -> Result<i64, DbError> {
-        self.execute(sql, params)?;
-        Ok(self.conn.last_insert_rowid())
+    fn end(&mut self) -> Result<(), DbError> {
+        self.execute("rollback", params![]).map(drop)
+    }
+}
+
+/// How statements run on either kind of connection.
+trait Bound {
+    fn execute_bound(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError>;
+    fn each_bound(&self, sql: &str, params: Params<'_>, see: See<'_>) -> Result<(), DbError>;
+}
+
+impl Bound for Connection {
+    fn execute_bound(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        let mut statement = self.prepare_cached(sql)?;
+        bind(&mut statement, params)?;
+        Ok(statement.raw_execute()?)
     }
 
-    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, DbError> {
-        Ok(self.conn.prepare_cached(sql)?)
+    fn each_bound(&self, sql: &str, params: Params<'_>, see: See<'_>) -> Result<(), DbError> {
+        let mut statement = self.prepare_cached(sql)?;
+        bind(&mut statement, params)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            if see(row)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
+}
+
+fn bind(statement: &mut CachedStatement<'_>, params: Params<'_>) -> Result<(), DbError> {
+    for (n, param) in (1..).zip(params) {
+        let value = match param.bind() {
+            Param::Null => ValueRef::Null,
+            Param::Int(n) => ValueRef::Integer(n),
+            Param::Text(text) => ValueRef::Text(text.as_bytes()),
+            Param::Bytes(bytes) => ValueRef::Blob(bytes),
+        };
+        statement.raw_bind_parameter(n, ToSqlOutput::Borrowed(value))?;
+    }
+    Ok(())
+}
+
+impl Values for rusqlite::Row<'_> {
+    fn value(&self, column: Column<'_>) -> Result<Value<'_>, DbError> {
+        let value = match column {
+            Column::Named(name) => self.get_ref(name)?,
+            Column::Numbered(index) => self.get_ref(index)?,
+        };
+        Ok(match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(n) => Value::Int(n),
+            ValueRef::Text(text) => Value::Text(
+                std::str::from_utf8(text)
+                    .map_err(|error| DbError::caused(DbErrorKind::Corrupt, error))?,
+            ),
+            ValueRef::Blob(bytes) => Value::Bytes(bytes),
+            ValueRef::Real(_) => {
+                let cause = format!("column {column:?} is a fraction, which no column of ours is");
+                return Err(DbError::new(DbErrorKind::Corrupt, cause));
+            }
+        })
+    }
+}
+
+/// Readers of the store in a folder.
+pub(super) fn readers(folder: &Path) -> Open {
+    let folder = folder.to_owned();
+    Arc::new(move || Ok(Box::new(Reading(open_reader(&folder)?)) as Box<dyn Snapshots>))
 }
 
 /// A connection that can only read, for the pool.
@@ -423,13 +344,17 @@ fn lock(folder: &Path) -> Result<File, DbError> {
     }
 }
 
-/// Each start counts one further; claims of earlier ones are free at once.
-fn next_epoch(conn: &Connection) -> Result<i64, DbError> {
+/// Each start is a node with a number of its own, and there is one at a time: the claims of earlier ones
+/// are free at once.
+fn next_node(conn: &Connection) -> Result<i64, DbError> {
     let sql = "
-        insert into counters (name, value) values ('epoch', 1)
+        insert into counters (name, value) values ('node', 1)
         on conflict (name) do update set value = counters.value + 1
         returning value";
-    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+    let node = conn.query_row(sql, [], |row| row.get(0))?;
+    conn.execute("delete from nodes", [])?;
+    conn.execute("insert into nodes (node, seen_at) values (?1, 0)", [node])?;
+    Ok(node)
 }
 
 fn newest_position(conn: &Connection) -> Result<i64, DbError> {

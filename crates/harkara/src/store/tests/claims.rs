@@ -3,9 +3,7 @@
 use harkara_core::delivery::DeliveryState;
 use harkara_core::endpoint::EndpointState;
 use harkara_core::health::Health;
-use rusqlite::params;
 
-use super::sqlite::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
 use super::*;
 
 #[tokio::test]
@@ -241,12 +239,12 @@ async fn a_damaged_body_is_never_sent() {
     }
     let flip = world.store.write(|pen| {
         let sql = "select body from event_bodies where position = 1";
-        let mut frame: Vec<u8> = pen.find(sql, [], |row| row.get(0))?.unwrap();
+        let mut frame: Vec<u8> = pen.find(sql, params![], |row| row.get(0))?.unwrap();
         let middle = frame.len() / 2;
         frame[middle] ^= 1;
         pen.execute(
             "update event_bodies set body = ?1 where position = 1",
-            [frame],
+            params![frame],
         )
     });
     flip.await.unwrap();
@@ -344,102 +342,6 @@ async fn a_sweep_names_who_has_work_and_when_there_will_be_more() {
     let sweep = world.store.sweep(at(60)).await.unwrap();
     assert_eq!(sweep.endpoints[1], due("ep_2"));
     assert_eq!(sweep.next_due, None);
-}
-
-/// The conditions of partial indexes are worked out at each write.
-#[tokio::test]
-async fn hot_writes_make_no_temporary_tables() {
-    let world = World::new().await;
-    for sql in [sqlite::commit::INSERT_DELIVERY, settle::APPLY] {
-        let steps = explain(&world, "explain", sql, "opcode").await;
-        assert!(steps.contains(&"IdxInsert".to_owned()), "{steps:?}");
-        assert!(!steps.contains(&"OpenEphemeral".to_owned()), "{sql}");
-    }
-}
-
-#[tokio::test]
-async fn hot_reads_walk_partial_indexes() {
-    let world = World::new().await;
-    let mut plans = String::new();
-    for sql in [
-        NEXT_ENDPOINT,
-        IS_DUE,
-        DUE_NEXT,
-        claim::DUE,
-        sqlite::LAST_SEQUENCE,
-        sqlite::place::UNSETTLED_BEFORE,
-        settle::STORED,
-        settle::WAITING_ON,
-    ] {
-        plans.push_str(&plan(&world, sql).await);
-    }
-    insta::assert_snapshot!(plans, @r"
-    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint>?)
-
-    SEARCH deliveries USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at<?)
-
-    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>?)
-
-    SEARCH d USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>? AND due_at<?)
-    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    SEARCH s USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-
-    SEARCH events USING COVERING INDEX events_by_subject (subject=?)
-
-    SEARCH deliveries USING INDEX deliveries_open (subject=? AND endpoint=? AND sequence<?)
-
-    SEARCH d USING INDEX deliveries_by_id (delivery_id=?)
-    SEARCH p USING INTEGER PRIMARY KEY (rowid=?)
-    CORRELATED SCALAR SUBQUERY 1
-    SEARCH attempts USING PRIMARY KEY (delivery=?)
-    CORRELATED SCALAR SUBQUERY 2
-    SEARCH deliveries USING COVERING INDEX deliveries_waiting (waiting_on=?)
-
-    SEARCH deliveries USING INDEX deliveries_waiting (waiting_on=?)
-    USE TEMP B-TREE FOR ORDER BY
-    ");
-}
-
-#[tokio::test]
-async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
-    let world = World::new().await;
-    let copy = "
-        insert into deliveries select delivery + value, delivery_id || value, endpoint, subject,
-            sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking, attempts,
-            retried, due_at, fence, node, lease_until, created_at, settled_at
-        from deliveries, (with recursive n (value) as (
-            select 1 union all select value + 1 from n where value < ?1) select value from n)
-        where delivery_id = x'61'";
-    world.born("a", "o-1", None).await;
-    let mut steps = Vec::new();
-    for backlog in [100, 5_000] {
-        world
-            .store
-            .write(move |pen| {
-                pen.execute("delete from deliveries where delivery_id <> x'61'", [])?;
-                pen.execute(copy, params![backlog])
-            })
-            .await
-            .unwrap();
-        let (epoch, now) = (world.store.epoch(), at(1));
-        let spent = world.store.read(move |conn| {
-            let mut spent = 0;
-            for (sql, params) in [
-                (NEXT_ENDPOINT, params![0]),
-                (IS_DUE, params![1, 0, i64::MAX, now.as_micros(), epoch]),
-                (DUE_NEXT, params![1, now.as_micros()]),
-            ] {
-                let mut statement = conn.prepare(sql)?;
-                statement.query_row(params, |_| Ok(()))?;
-                spent += statement.get_status(rusqlite::StatementStatus::VmStep);
-            }
-            Ok(spent)
-        });
-        steps.push(spent.await.unwrap());
-    }
-    assert_eq!(steps[0], steps[1]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use harkara_core::delivery::{DeliveryState, Withheld};
 use harkara_core::endpoint::EndpointState;
-use harkara_core::id::{NotificationRef, digest};
+use harkara_core::id::NotificationRef;
 
 use super::*;
 
@@ -310,9 +310,9 @@ async fn the_feed_is_in_commit_order_under_eight_writers() {
 async fn what_was_answered_is_there_after_a_restart_and_counting_goes_on() {
     let world = World::new().await;
     world.born("a", "o-1", None).await;
-    let epoch = world.store.epoch();
+    let epoch = world.store.node();
     let world = world.reopen().await;
-    assert_eq!(world.store.epoch(), epoch + 1);
+    assert_eq!(world.store.node(), epoch + 1);
     let committed = world.born("b", "o-1", None).await;
     assert_eq!(
         (committed.events[0].position, committed.events[0].sequence),
@@ -338,7 +338,7 @@ async fn one_store_is_open_once_and_a_closed_one_says_so() {
         DbErrorKind::Down
     );
     let reopened = Store::open(world.folder.path()).unwrap();
-    assert_eq!(reopened.epoch(), 2);
+    assert_eq!(reopened.node(), 2);
 }
 
 #[tokio::test]
@@ -353,50 +353,6 @@ async fn a_writer_that_breaks_is_reported_and_takes_nothing_more() {
         kind(world.store.commit(Commit::new(ms(), at(0))).await),
         DbErrorKind::Down
     );
-}
-
-#[tokio::test]
-async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
-    let world = World::new().await;
-    let settings = world.store.write(|pen| {
-        let mut settings = String::new();
-        for name in ["journal_mode", "synchronous", "page_size", "mmap_size"] {
-            let pragma = format!("pragma {name}");
-            let value = pen.find(&pragma, [], |row| row.get::<_, rusqlite::types::Value>(0))?;
-            settings.push_str(&format!("{name}: {:?}\n", value.unwrap()));
-        }
-        Ok(settings)
-    });
-    insta::assert_snapshot!(settings.await.unwrap(), @r#"
-    journal_mode: Text("wal")
-    synchronous: Integer(1)
-    page_size: Integer(4096)
-    mmap_size: Integer(0)
-    "#);
-}
-
-#[tokio::test]
-async fn a_full_disk_refuses_the_batch_and_the_store_goes_on_when_there_is_room() {
-    let world = World::new().await;
-    let limit = |pages: &'static str| {
-        world.store.write(move |pen| {
-            let pragma = format!("pragma max_page_count = {pages}");
-            pen.find(&pragma, [], |row| row.get::<_, i64>(0))
-        })
-    };
-    limit("1").await.unwrap();
-    let mut unit = Commit::new(ms(), at(0));
-    unit.events.push(event("big", "o-1"));
-    // Hashes, for what repeats itself takes no room.
-    let noise = (0..20_000).flat_map(|n| digest(&[&n.to_string()]));
-    unit.events[0].event.body = noise.collect();
-    assert_eq!(
-        kind(world.store.commit(unit.clone()).await),
-        DbErrorKind::Busy
-    );
-    limit("1000000").await.unwrap();
-    let committed = world.store.commit(unit).await.unwrap();
-    assert_eq!(committed.events[0].position, 1);
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn put(store: &Store, name: &'static str, mut done: impl FnMut() + Send + 'stati
     Box::pin(async move {
         let work = move |pen: &mut Pen| {
             let sql = "insert into counters (name, value) values (?1, 1)";
-            pen.execute(sql, [name])?;
+            pen.execute(sql, params![name])?;
             done();
             Ok(())
         };
@@ -72,7 +72,7 @@ fn is_pending<T>(future: &mut Pin<Box<impl Future<Output = T> + ?Sized>>) -> boo
     future.as_mut().poll(&mut context).is_pending()
 }
 
-const COUNT: &str = "select cast(count(*) as text) from counters where name <> 'epoch'";
+const COUNT: &str = "select cast(count(*) as text) from counters where name <> 'node'";
 
 #[tokio::test]
 async fn the_next_batch_is_written_while_one_is_flushed_and_no_caller_is_told_too_early() {
@@ -104,7 +104,7 @@ async fn when_a_flush_fails_all_that_builds_on_it_is_lost_and_nothing_more_is_ta
     let (first, second) = one_flushed_and_one_written(&world.store).await;
     let read = world
         .store
-        .read(|conn| Ok(conn.query_row(COUNT, [], |row| row.get::<_, String>(0))?));
+        .read(|conn| conn.first(COUNT, params![], |row| row.get::<_, String>(0)));
     gate.send(Err(io::ErrorKind::Other.into())).unwrap();
     for lost in [first.await, second.await, read.await.map(drop)] {
         assert_eq!(lost.unwrap_err().kind, DbErrorKind::Down);

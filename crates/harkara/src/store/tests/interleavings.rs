@@ -130,10 +130,10 @@ fn the_checker_sees_an_orphan() {
         world.born("a", "o-1", None).await;
         world.born("b", "o-1", None).await;
         assert_eq!(world.delivery("b").await.state, DeliveryState::Waiting);
-        let sql = "update deliveries set state = 'delivered' where delivery_id = x'61'";
+        let sql = "update deliveries set state = 'delivered' where delivery_id = ?1";
         world
             .store
-            .write(move |pen| pen.execute(sql, []))
+            .write(move |pen| pen.execute(sql, params![b"a".to_vec()]))
             .await
             .unwrap();
         assert_eq!(world.text(ORPHANS).await, "a,b");

@@ -2,10 +2,11 @@
 //!
 //! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of
 //! deliveries (`lines`), claims (`claims`), what is shown (`views`), what is replayed (`replays`),
-//! and what holds whatever happens (`interleavings`).
+//! what holds whatever happens (`interleavings`), and what is so of a file (`file`).
 
 mod claims;
 mod commit;
+mod file;
 mod flush;
 mod interleavings;
 mod lines;
@@ -23,6 +24,7 @@ use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, WebhookVersion};
 use tempfile::TempDir;
 
+use super::sql::params;
 use super::*;
 
 /// A store with one merchant, `ms`, who has one active endpoint, `ep_1`.
@@ -84,8 +86,9 @@ impl World {
     /// Runs a query that returns one text.
     async fn text(&self, sql: &'static str) -> String {
         self.store
-            .read(|conn| Ok(conn.query_row(sql, [], |row| row.get(0))?))
+            .read(|conn| conn.first(sql, params![], |row| row.get(0)))
             .await
+            .unwrap()
             .unwrap()
     }
 }
@@ -216,27 +219,4 @@ fn names(claimed: &[Claimed]) -> String {
 
 fn kind<T: std::fmt::Debug>(result: Result<T, DbError>) -> DbErrorKind {
     result.unwrap_err().kind
-}
-
-/// How SQLite means to find the rows of a statement.
-async fn plan(world: &World, sql: &'static str) -> String {
-    let steps = explain(world, "explain query plan", sql, "detail").await;
-    steps.join("\n") + "\n\n"
-}
-
-/// A column of what SQLite says it would do.
-async fn explain(
-    world: &World,
-    how: &'static str,
-    sql: &'static str,
-    column: &'static str,
-) -> Vec<String> {
-    let steps = world.store.read(move |conn| {
-        let mut statement = conn.prepare(&format!("{how} {sql}"))?;
-        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
-        let steps =
-            statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(column))?;
-        Ok(steps.collect::<Result<Vec<String>, _>>()?)
-    });
-    steps.await.unwrap()
 }

@@ -6,7 +6,6 @@ use harkara_core::delivery::Withheld;
 use harkara_core::replay::{Definition, Page, Standing};
 
 use super::*;
-use crate::store::replays::{ANY, DELIVERED_OF_MOMENT, LOST, RUNNING};
 
 fn definition(states: impl Into<BTreeSet<Standing>>) -> Definition {
     Definition {
@@ -77,28 +76,4 @@ async fn candidates_come_in_order_and_no_page_looks_far() {
     assert_eq!(world.store.last_position(&ms()).await.unwrap(), 6);
     let nobody = MerchantId::new("nobody");
     assert_eq!(world.store.last_position(&nobody).await.unwrap(), 0);
-}
-
-/// A page that had to be sorted would read all that follow it.
-#[tokio::test]
-async fn jobs_and_their_events_are_found_by_keys() {
-    let world = World::new().await;
-    let mut plans = String::new();
-    for sql in [LOST, ANY, RUNNING, DELIVERED_OF_MOMENT] {
-        plans.push_str(&plan(&world, sql).await);
-    }
-    insta::assert_snapshot!(plans, @r"
-    SEARCH d USING INDEX deliveries_lost (endpoint=? AND rowid>? AND rowid<?)
-    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-
-    SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
-    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    SEARCH d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?) LEFT-JOIN
-
-    SCAN replay_jobs USING INDEX replay_jobs_running
-
-    SEARCH d USING INDEX deliveries_by_id (delivery_id>? AND delivery_id<?)
-    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
-    ");
 }

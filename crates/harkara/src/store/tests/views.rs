@@ -316,33 +316,6 @@ async fn the_feed_gives_a_bounded_page_at_a_time() {
     );
 }
 
-/// A page that had to be sorted would read all that follow it, bodies included.
-#[tokio::test]
-async fn a_page_of_the_feed_is_found_in_order() {
-    let world = World::new().await;
-    let mut asks = vec![everything()];
-    let mut of_order = everything();
-    of_order.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
-    asks.push(of_order);
-    for mut ask in asks {
-        ask.bodies = true;
-        ask.filter.notified = Some(false);
-        let plan = world.store.read(move |conn| {
-            let mut statement = conn.prepare(&format!("explain query plan {}", page_sql(&ask)))?;
-            let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
-            let steps =
-                statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))?;
-            Ok(steps.collect::<Result<Vec<String>, _>>()?)
-        });
-        let plan = plan.await.unwrap();
-        assert!(plan[0].starts_with("SEARCH e USING"), "{plan:?}");
-        assert!(
-            plan.iter().all(|step| !step.contains("ORDER BY")),
-            "{plan:?}"
-        );
-    }
-}
-
 #[tokio::test]
 async fn health_counts_what_is_left() {
     let world = World::new().await;

@@ -9,18 +9,17 @@ use std::collections::BTreeMap;
 
 use harkara_core::id::{MandateId, MerchantId, NotificationRef, OrderId, Subject};
 use harkara_core::time::Timestamp;
-use rusqlite::types::{ToSql, Type};
-use rusqlite::{Row, params};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::events::{HAD, OWED};
-use super::{count, first, rows, subject, word};
+use super::{count, subject, word};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Columns, Word, micros, pack_id, prefix, unpack_id};
 use crate::store::error::DbError;
 use crate::store::rows::{Origin, RefKind};
+use crate::store::sql::{Bind, Row, params};
 
 /// An order as it is stored, ours or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ impl Store {
                 Some(merchant) => subject(conn, merchant, &key)?,
                 None => None,
             };
-            first(conn, &sql, [subject], |row| read_order(row, &bodies))
+            conn.first(&sql, params![subject], |row| read_order(row, &bodies))
         })
         .await
     }
@@ -120,8 +119,10 @@ impl Store {
         let sql = select_orders("o.internal_id = ?1");
         let internal_id = pack_id(prefix::ORDER, internal_id);
         let bodies = self.shared.bodies.clone();
-        self.read(move |conn| first(conn, &sql, [internal_id], |row| read_order(row, &bodies)))
-            .await
+        self.read(move |conn| {
+            conn.first(&sql, params![internal_id], |row| read_order(row, &bodies))
+        })
+        .await
     }
 
     /// The order that a transaction or a refund belongs to.
@@ -140,7 +141,7 @@ impl Store {
         self.read(move |conn| {
             let merchant = word(conn, merchant_id.as_str())?;
             let wanted = params![merchant, kind.word(), value];
-            first(conn, &sql, wanted, |row| read_order(row, &bodies))
+            conn.first(&sql, wanted, |row| read_order(row, &bodies))
         })
         .await
     }
@@ -157,7 +158,7 @@ impl Store {
             let wanted = wanted_orders(filter.notified);
             let (after, before) = (micros(filter.created_after), micros(filter.created_before));
             let merchant = word(conn, merchant_id.as_str())?;
-            let mut values: Vec<&dyn ToSql> = vec![
+            let mut values: Vec<&dyn Bind> = vec![
                 &merchant,
                 &filter.status,
                 &after,
@@ -165,15 +166,15 @@ impl Store {
                 &filter.customer_id,
             ];
             let total = format!("select count(*) from orders o where {wanted}");
-            let total = first(conn, &total, &values[..], |row| row.get(0))?.unwrap_or(0);
+            let total = conn.first(&total, &values, |row| row.get(0))?.unwrap_or(0);
             let (limit, offset) = (count(filter.limit), count(filter.offset));
-            values.extend([&limit as &dyn ToSql, &offset]);
+            values.extend([&limit as &dyn Bind, &offset]);
             let page = format!(
                 "{} order by o.created_at desc, o.subject desc limit ?6 offset ?7",
                 select_orders(&wanted)
             );
             Ok(OrderPage {
-                orders: rows(conn, &page, &values[..], |row| read_order(row, &bodies))?,
+                orders: conn.rows(&page, &values, |row| read_order(row, &bodies))?,
                 total,
             })
         })
@@ -191,7 +192,7 @@ impl Store {
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
             let wanted = params![merchant_id.as_str(), mandate_id.as_str()];
-            first(conn, &sql, wanted, |row| read_mandate(row, &bodies))
+            conn.first(&sql, wanted, |row| read_mandate(row, &bodies))
         })
         .await
     }
@@ -210,7 +211,7 @@ impl Store {
         let bodies = self.shared.bodies.clone();
         self.read_long(move |conn| {
             let wanted = params![merchant_id.as_str(), customer_id];
-            rows(conn, &sql, wanted, |row| read_mandate(row, &bodies))
+            conn.rows(&sql, wanted, |row| read_mandate(row, &bodies))
         })
         .await
     }
@@ -229,7 +230,7 @@ impl Store {
         let bodies = self.shared.bodies.clone();
         self.read(move |conn| {
             let wanted = params![merchant_id.as_str(), id.as_str()];
-            first(conn, sql, wanted, |row| read_notification(row, &bodies))
+            conn.first(sql, wanted, |row| read_notification(row, &bodies))
         })
         .await
     }
@@ -265,20 +266,20 @@ fn wanted_orders(notified: Option<bool>) -> String {
         None => String::new(),
     };
     format!(
-        "o.merchant = ?1 and (?2 is null or o.status = ?2)
-        and (?3 is null or o.created_at >= ?3) and (?4 is null or o.created_at < ?4)
-        and (?5 is null or o.customer_id = ?5){notified}"
+        "o.merchant = ?1 and (cast(?2 as text) is null or o.status = ?2)
+        and (cast(?3 as bigint) is null or o.created_at >= ?3)
+        and (cast(?4 as bigint) is null or o.created_at < ?4)
+        and (cast(?5 as text) is null or o.customer_id = ?5){notified}"
     )
 }
 
 /// Our own document, or what a foreign ledger said in the event that the row names.
-fn read_doc(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<String> {
+fn read_doc(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
     let own: Option<Vec<u8>> = row.get("doc")?;
-    let read = match own {
-        Some(frame) => bodies.unpack_text(&frame).map_err(DbError::from),
+    match own {
+        Some(frame) => Ok(bodies.unpack_text(&frame)?),
         None => content(row, bodies),
-    };
-    read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error)))
+    }
 }
 
 /// The text under the one key of an event's `content`.
@@ -294,7 +295,7 @@ fn content(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
     Ok(one.map_or_else(String::new, |json| json.get().to_owned()))
 }
 
-fn read_order(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<OrderView> {
+fn read_order(row: &Row<'_>, bodies: &Bodies) -> Result<OrderView, DbError> {
     let key: String = row.get("key")?;
     let as_written: Option<String> = row.get("order_id")?;
     let lower_case = || key.strip_prefix("order/").unwrap_or(&key).to_owned();
@@ -316,7 +317,7 @@ fn read_order(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<OrderView> {
     })
 }
 
-fn read_mandate(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<MandateView> {
+fn read_mandate(row: &Row<'_>, bodies: &Bodies) -> Result<MandateView, DbError> {
     Ok(MandateView {
         mandate_id: MandateId::new(row.get::<_, String>("mandate_id")?),
         doc: read_doc(row, bodies)?,
@@ -329,7 +330,7 @@ fn read_mandate(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<MandateView>
     })
 }
 
-fn read_notification(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<NotificationView> {
+fn read_notification(row: &Row<'_>, bodies: &Bodies) -> Result<NotificationView, DbError> {
     Ok(NotificationView {
         object_reference_id: NotificationRef::new(row.get::<_, String>("object_reference_id")?),
         doc: read_doc(row, bodies)?,

@@ -6,11 +6,8 @@ use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
 use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::Error::FromSqlConversionFailure;
-use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
 
-use super::{first, rows, word};
+use super::word;
 use crate::store::Store;
 use crate::store::answers;
 use crate::store::bodies::Bodies;
@@ -19,6 +16,7 @@ use crate::store::error::DbError;
 use crate::store::rows::{
     AttemptRow, AttemptVerdict, CredentialsUsed, Evidence, NewIdempotencyKey,
 };
+use crate::store::sql::{Row, Sql, params};
 
 /// A delivery, where it stands, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +120,7 @@ impl Store {
         let (merchant_id, key) = (merchant_id.clone(), key.to_owned());
         self.read(move |conn| {
             let merchant = word(conn, merchant_id.as_str())?;
-            first(conn, sql, params![merchant, key], |row| {
+            conn.first(sql, params![merchant, key], |row| {
                 Ok(NewIdempotencyKey {
                     key: row.get("key")?,
                     request_hash: row.id("request_hash", prefix::HASH)?,
@@ -147,7 +145,7 @@ impl Store {
         );
         let merchant = merchant_id.map_or(String::new(), |id| id.as_str().to_owned());
         self.read_long(move |conn| {
-            let counts = first(conn, &sql, [merchant], |row| {
+            let counts = conn.first(&sql, params![merchant], |row| {
                 Ok(Counts {
                     pending: row.get("pending")?,
                     waiting: row.get("waiting")?,
@@ -161,7 +159,7 @@ impl Store {
 }
 
 pub(super) fn deliveries_of(
-    conn: &Connection,
+    conn: &dyn Sql,
     merchant_id: &MerchantId,
     event_id: &EventId,
 ) -> Result<Vec<DeliveryView>, DbError> {
@@ -170,11 +168,11 @@ pub(super) fn deliveries_of(
     );
     let merchant = word(conn, merchant_id.as_str())?;
     let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
-    rows(conn, &sql, wanted, read_delivery)
+    conn.rows(&sql, wanted, read_delivery)
 }
 
 pub(super) fn delivery_of(
-    conn: &Connection,
+    conn: &dyn Sql,
     merchant_id: &MerchantId,
     delivery_id: &DeliveryId,
 ) -> Result<Option<DeliveryView>, DbError> {
@@ -184,11 +182,11 @@ pub(super) fn delivery_of(
     );
     let merchant = word(conn, merchant_id.as_str())?;
     let wanted = params![merchant, pack_id(prefix::DELIVERY, delivery_id.as_str())];
-    first(conn, &sql, wanted, read_delivery)
+    conn.first(&sql, wanted, read_delivery)
 }
 
 pub(super) fn attempts_of(
-    (conn, bodies): (&Connection, &Bodies),
+    (conn, bodies): (&dyn Sql, &Bodies),
     merchant_id: &MerchantId,
     delivery_id: &DeliveryId,
 ) -> Result<Vec<AttemptView>, DbError> {
@@ -201,10 +199,10 @@ pub(super) fn attempts_of(
         where d.delivery_id = ?2 and e.merchant = ?1 order by a.n";
     let merchant = word(conn, merchant_id.as_str())?;
     let wanted = params![merchant, pack_id(prefix::DELIVERY, delivery_id.as_str())];
-    rows(conn, sql, wanted, |row| read_attempt(row, bodies))
+    conn.rows(sql, wanted, |row| read_attempt(row, bodies))
 }
 
-fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+fn read_delivery(row: &Row<'_>) -> Result<DeliveryView, DbError> {
     Ok(DeliveryView {
         delivery_id: row.delivery_id("delivery_id")?,
         endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
@@ -230,7 +228,7 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-fn read_attempt(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<AttemptView> {
+fn read_attempt(row: &Row<'_>, bodies: &Bodies) -> Result<AttemptView, DbError> {
     let mut evidence = Evidence {
         url: row.get("url_called")?,
         overtaking: row.get("overtaking")?,
@@ -246,8 +244,7 @@ fn read_attempt(row: &Row<'_>, bodies: &Bodies) -> rusqlite::Result<AttemptView>
         ..Evidence::default()
     };
     if let Some(stored) = row.get::<_, Option<Vec<u8>>>("answer")? {
-        answers::unpack(&stored, bodies, &mut evidence)
-            .map_err(|error| FromSqlConversionFailure(0, Type::Blob, Box::new(error)))?;
+        answers::unpack(&stored, bodies, &mut evidence)?;
     }
     Ok(AttemptView {
         n: row.get("n")?,

@@ -5,17 +5,19 @@
 //! has it and none lacks it that it was meant for: none with a delivery that was planned when the
 //! event was born, and not withheld.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use harkara_core::id::{EventId, MerchantId, Subject};
 use harkara_core::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
-use super::{count, first, subject, word};
+use super::{count, subject, word};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
 use crate::store::rows::REPORTED;
+use crate::store::sql::{Row, Sql, params};
 
 /// An event without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +143,7 @@ impl Store {
         self.read(move |conn| {
             let merchant = word(conn, merchant_id.as_str())?;
             let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
-            let found = first(conn, &sql, wanted, |row| {
+            let found = conn.first(&sql, wanted, |row| {
                 Ok((read_event(row)?, row.get::<_, Vec<u8>>("body")?))
             })?;
             found
@@ -179,7 +181,7 @@ struct Wanted {
 impl Wanted {
     /// `None` when the store has never heard of the merchant or the subject.
     fn of(
-        conn: &Connection,
+        conn: &dyn Sql,
         merchant_id: &MerchantId,
         filter: &EventFilter,
     ) -> Result<Option<Self>, DbError> {
@@ -206,7 +208,7 @@ impl Wanted {
 }
 
 fn feed(
-    conn: &Connection,
+    conn: &dyn Sql,
     merchant_id: &MerchantId,
     ask: &FeedAsk,
     (bounds, packed): (&Bounds, &Bodies),
@@ -224,7 +226,7 @@ fn feed(
         true => {
             let last = count(bounds.rows.saturating_sub(1));
             let wanted = params![merchant, ask.after, subject, last];
-            first(conn, &window_sql(filter), wanted, |row| row.get(0))?
+            conn.first(&window_sql(filter), wanted, |row| row.get(0))?
         }
         false => None,
     };
@@ -236,21 +238,22 @@ fn feed(
         name,
         count(ask.limit)
     ];
-    let mut statement = conn.prepare_cached(&page_sql(ask))?;
-    let mut found = statement.query(wanted)?;
-    let (mut events, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = found.next()? {
+    let (mut events, mut bytes, mut full) = (Vec::new(), 0, false);
+    conn.each(&page_sql(ask), wanted, &mut |row| {
         let body = match ask.bodies {
             true => Some(packed.unpack(&row.get::<_, Vec<u8>>("body")?)?),
             false => None,
         };
         bytes += body.as_ref().map_or(0, Bytes::len);
-        if bytes > bounds.body_bytes && !events.is_empty() {
-            return Ok(FeedPage::up_to_last(events, ask.after));
+        full = bytes > bounds.body_bytes && !events.is_empty();
+        if full {
+            return Ok(ControlFlow::Break(()));
         }
         events.push((read_event(row)?, body));
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     if events.len() < ask.limit
+        && !full
         && let Some(next) = end
     {
         return Ok(FeedPage { events, next });
@@ -267,7 +270,7 @@ fn range(filter: &EventFilter) -> (&'static str, &'static str) {
             "e.sequence",
         ),
         None => (
-            "e.merchant = ?1 and e.position > ?2 and ?3 is null",
+            "e.merchant = ?1 and e.position > ?2 and cast(?3 as bigint) is null",
             "e.position",
         ),
     }
@@ -292,7 +295,7 @@ pub(in crate::store) fn page_sql(ask: &FeedAsk) -> String {
     };
     format!(
         "{}{body} from {EVENTS} {bodies}
-        where {range} and e.position <= ?4 and (?5 is null or e.name = ?5){notified}
+        where {range} and e.position <= ?4 and (cast(?5 as bigint) is null or e.name = ?5){notified}
         order by {order} limit ?6",
         select_events()
     )
@@ -300,7 +303,7 @@ pub(in crate::store) fn page_sql(ask: &FeedAsk) -> String {
 
 /// One event without its body.
 pub(super) fn event_of(
-    conn: &Connection,
+    conn: &dyn Sql,
     merchant_id: &MerchantId,
     event_id: &EventId,
 ) -> Result<Option<EventView>, DbError> {
@@ -310,10 +313,10 @@ pub(super) fn event_of(
     );
     let merchant = word(conn, merchant_id.as_str())?;
     let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
-    first(conn, &sql, wanted, read_event)
+    conn.first(&sql, wanted, read_event)
 }
 
-fn read_event(row: &Row<'_>) -> rusqlite::Result<EventView> {
+fn read_event(row: &Row<'_>) -> Result<EventView, DbError> {
     Ok(EventView {
         event_id: row.event_id("event_id")?,
         name: row.get("name")?,

@@ -4,13 +4,13 @@
 //! the pages of deliveries and attempts are made of these.
 
 use harkara_core::id::{DeliveryId, EventId, MerchantId};
-use rusqlite::Connection;
 
 use super::deliveries::{AttemptView, DeliveryView, attempts_of, deliveries_of, delivery_of};
 use super::events::{EventView, event_of};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
 use crate::store::error::DbError;
+use crate::store::sql::Sql;
 
 /// An event and all that was done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Store {
 }
 
 fn history(
-    (conn, bodies): (&Connection, &Bodies),
+    (conn, bodies): (&dyn Sql, &Bodies),
     merchant_id: &MerchantId,
     delivery: DeliveryView,
 ) -> Result<DeliveryHistory, DbError> {

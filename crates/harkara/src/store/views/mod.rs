@@ -17,55 +17,30 @@ pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
 
-use rusqlite::{Connection, Params, Row, params};
-
 use super::Store;
 use super::error::DbError;
-use super::sqlite::{SUBJECT, WORD};
+use super::pen::{SUBJECT, WORD};
+use super::sql::{Sql, params};
 
 impl Store {
     /// A read that may take long. It waits for its turn among those of its kind, so that lists can
     /// never keep the way of an attempt waiting.
     async fn read_long<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        query: impl FnOnce(&dyn Sql) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         self.shared.readers.read_long(query).await
     }
 }
 
 /// The number of a merchant's id, an event's name or whatever else is stored once for all.
-pub(in crate::store) fn word(conn: &Connection, text: &str) -> Result<Option<i64>, DbError> {
-    first(conn, WORD, [text], |row| row.get(0))
+pub(in crate::store) fn word(conn: &dyn Sql, text: &str) -> Result<Option<i64>, DbError> {
+    conn.first(WORD, params![text], |row| row.get(0))
 }
 
 /// The number of what events are about.
-fn subject(conn: &Connection, merchant: i64, key: &str) -> Result<Option<i64>, DbError> {
-    first(conn, SUBJECT, params![merchant, key], |row| row.get(0))
-}
-
-/// All rows of a query.
-fn rows<T>(
-    conn: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, DbError> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map(params, read)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The first row of a query.
-pub(in crate::store) fn first<T>(
-    conn: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Option<T>, DbError> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query_map(params, read)?;
-    Ok(rows.next().transpose()?)
+fn subject(conn: &dyn Sql, merchant: i64, key: &str) -> Result<Option<i64>, DbError> {
+    conn.first(SUBJECT, params![merchant, key], |row| row.get(0))
 }
 
 /// How a number of rows is bound.

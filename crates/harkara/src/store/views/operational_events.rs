@@ -4,12 +4,11 @@
 
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::params;
 
-use super::rows;
 use crate::store::Store;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
+use crate::store::sql::params;
 
 /// Something that a merchant was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,20 +34,15 @@ impl Store {
             let sql = "
                 select position, endpoint_id, kind, sentence, created_at from operational_events
                 where merchant_id = ?1 and position > ?2 order by position limit ?3";
-            rows(
-                conn,
-                sql,
-                params![merchant_id.as_str(), after, limit],
-                |row| {
-                    Ok(OperationalEvent {
-                        position: row.get("position")?,
-                        endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
-                        kind: row.get("kind")?,
-                        sentence: row.get("sentence")?,
-                        created_at: row.at("created_at")?,
-                    })
-                },
-            )
+            conn.rows(sql, params![merchant_id.as_str(), after, limit], |row| {
+                Ok(OperationalEvent {
+                    position: row.get("position")?,
+                    endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
+                    kind: row.get("kind")?,
+                    sentence: row.get("sentence")?,
+                    created_at: row.at("created_at")?,
+                })
+            })
         })
         .await
     }

@@ -5,12 +5,12 @@
 //! `commit` calls this, within its unit.
 
 use harkara_core::id::{MerchantId, OrderId, Subject};
-use rusqlite::params;
 
-use super::Pen;
 use crate::store::codec::{Word, pack_id, prefix};
 use crate::store::error::DbError;
+use crate::store::pen::Pen;
 use crate::store::rows::{MandateRow, NotificationRow, OrderRow, SnapshotKind, SnapshotRow, Write};
+use crate::store::sql::params;
 
 /// `doc` is the packed document of a row that has one of its own.
 pub(super) fn write(
@@ -233,7 +233,7 @@ fn snapshot(
         now,
     } = row;
     // The event that tells of it comes next.
-    let position = pen.next_position();
+    let position = pen.next_position()?;
     let (merchant_id, now) = (merchant_id.as_str(), now.as_micros());
     let changed = match kind {
         SnapshotKind::Order => {

@@ -8,17 +8,18 @@ use bytes::Bytes;
 use harkara_core::delivery::{DeliveryKind, DeliveryState, NewDelivery};
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
-use rusqlite::params;
 
+use super::aggregates;
 use super::place::{Line, Place, place};
-use super::{Pen, aggregates};
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Word, pack_id, prefix};
 use crate::store::error::{DbError, DbErrorKind};
+use crate::store::pen::Pen;
 use crate::store::rows::{
     Claimed, Commit, Committed, CommittedEvent, NewEvent, NewIdempotencyKey, REPORTED,
     ScheduledOutcome, Unopened,
 };
+use crate::store::sql::params;
 
 /// What a commit stores packed, in the order in which the commit has it.
 pub(in crate::store) struct Packed {
@@ -219,7 +220,7 @@ fn insert_event(
     let word = pen.word(event.name.as_str())?;
     let request_hash = new.request_hash.as_deref();
     let sequence = pen.next_sequence(subject)?;
-    let position = pen.take_position();
+    let position = pen.take_position()?;
     pen.execute(
         INSERT_EVENT,
         params![
@@ -289,7 +290,7 @@ fn insert_delivery(
             place.overtaking,
             due.then_some(now),
             fence,
-            lease.map_or(0, |_| pen.epoch()),
+            lease.map_or(0, |_| pen.node()),
             lease.map_or(0, Timestamp::as_micros),
             now,
             new.withheld.map(|_| now),

@@ -6,11 +6,11 @@
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::retry::LONGEST_WAIT;
 use harkara_core::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::endpoints::read_health;
 use crate::store::error::DbError;
 use crate::store::rows::{DueEndpoint, Sweep};
+use crate::store::sql::{Sql, params};
 
 /// The next endpoint that has anything pending.
 pub(in crate::store) const NEXT_ENDPOINT: &str = "
@@ -21,7 +21,8 @@ pub(in crate::store) const NEXT_ENDPOINT: &str = "
 pub(in crate::store) const IS_DUE: &str = "
     select 1 from deliveries
     where endpoint = ?1 and state = 'pending' and retried = ?2 and due_at <= ?3
-      and (lease_until <= ?4 or lease_until > ?4 + 3600000000 or node <> ?5)
+      and (lease_until <= ?4 or lease_until > ?4 + 3600000000
+        or not exists (select 1 from nodes where nodes.node = deliveries.node))
     order by due_at limit 1";
 
 pub(in crate::store) const DUE_NEXT: &str = "
@@ -29,7 +30,7 @@ pub(in crate::store) const DUE_NEXT: &str = "
     where endpoint = ?1 and state = 'pending' and retried = 1 and due_at > ?2";
 
 /// The last of an endpoint's due times.
-pub(in crate::store) const DUE_LAST: &str = "
+const DUE_LAST: &str = "
     select max(due_at) from deliveries
     where endpoint = ?1 and state = 'pending' and retried = 1 and due_at > ?2";
 
@@ -37,28 +38,19 @@ const ACTIVE: &str = "
     select merchant_id, endpoint_id, health from endpoints
     where endpoint = ?1 and state = 'active'";
 
-pub(in crate::store) fn sweep(
-    conn: &Connection,
-    epoch: i64,
-    now: Timestamp,
-) -> Result<Sweep, DbError> {
+pub(in crate::store) fn sweep(conn: &dyn Sql, now: Timestamp) -> Result<Sweep, DbError> {
     let mut sweep = Sweep::default();
-    let mut after = 0;
-    let mut next = conn.prepare_cached(NEXT_ENDPOINT)?;
-    let mut active = conn.prepare_cached(ACTIVE)?;
-    loop {
-        let found = next.query_row([after], |row| row.get::<_, i64>(0));
-        let Some(endpoint) = found.optional()? else {
-            break;
-        };
-        let mut rows = active.query([endpoint])?;
-        if let Some(row) = rows.next()? {
-            let due = DueEndpoint {
+    let mut after: i64 = 0;
+    while let Some(endpoint) = conn.first(NEXT_ENDPOINT, params![after], |row| row.get(0))? {
+        let active = conn.first(ACTIVE, params![endpoint], |row| {
+            Ok(DueEndpoint {
                 merchant_id: MerchantId::new(row.get::<_, String>("merchant_id")?),
                 endpoint_id: EndpointId::new(row.get::<_, String>("endpoint_id")?),
                 health: read_health(row)?,
-            };
-            look(conn, (endpoint, due), (epoch, now), &mut sweep)?;
+            })
+        })?;
+        if let Some(due) = active {
+            look(conn, (endpoint, due), now, &mut sweep)?;
         }
         after = endpoint;
     }
@@ -67,21 +59,25 @@ pub(in crate::store) fn sweep(
 
 /// Adds one endpoint: whether anything is due now, and when something will be.
 fn look(
-    conn: &Connection,
+    conn: &dyn Sql,
     (endpoint, due): (i64, DueEndpoint),
-    (epoch, now): (i64, Timestamp),
+    now: Timestamp,
     sweep: &mut Sweep,
 ) -> Result<(), DbError> {
     let longest = now.plus(LONGEST_WAIT).as_micros();
     let now = now.as_micros();
-    let mut is_due = conn.prepare_cached(IS_DUE)?;
-    let fresh = is_due.exists(params![endpoint, 0, i64::MAX, now, epoch])?;
-    if fresh || is_due.exists(params![endpoint, 1, now, now, epoch])? {
+    let is_due = |retried: i64, until: i64| {
+        let wanted = params![endpoint, retried, until, now];
+        Ok::<_, DbError>(conn.first(IS_DUE, wanted, |_| Ok(()))?.is_some())
+    };
+    if is_due(0, i64::MAX)? || is_due(1, now)? {
         sweep.endpoints.push(due);
     }
-    let moment = |sql| -> Result<Option<i64>, DbError> {
-        let mut statement = conn.prepare_cached(sql)?;
-        Ok(statement.query_row(params![endpoint, now], |row| row.get(0))?)
+    let moment = |sql| {
+        let found = conn.first(sql, params![endpoint, now], |row| {
+            row.get::<_, Option<i64>>(0)
+        });
+        Ok::<_, DbError>(found?.flatten())
     };
     let next = moment(DUE_NEXT)?.map(Timestamp::from_micros);
     sweep.next_due = sweep.next_due.into_iter().chain(next).min();

@@ -4,12 +4,12 @@
 //! Knows nothing of permits: the limit is the caller's. `Store` calls it through the committer.
 
 use bytes::Bytes;
-use rusqlite::{Row, params};
 
-use super::Pen;
 use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
+use crate::store::pen::Pen;
 use crate::store::rows::{ClaimAsk, Claimed, Lease, Pick, Unopened};
+use crate::store::sql::{Row, params};
 
 /// How long a delivery that nobody has sent yet counts as just born, and goes before the backlog.
 const FRESH_MICROS: i64 = 60_000_000;
@@ -32,13 +32,14 @@ macro_rules! claimed_where {
     };
 }
 
-/// Due within a span of time, and in nobody's hands: its lease is over, or it is from an earlier
-/// start, or it ends more than an hour from now, as no lease does unless the clock went back.
+/// Due within a span of time, and in nobody's hands: its lease is over, or the node that has it is
+/// gone, or it ends more than an hour from now, as no lease does unless the clock went back.
 pub(in crate::store) const DUE: &str = claimed_where!(
     "d.endpoint = ?1 and d.state = 'pending' and d.retried = ?2
       and d.due_at > ?3 and d.due_at <= ?4
-      and (d.lease_until <= ?5 or d.lease_until > ?5 + 3600000000 or d.node <> ?6)
-    order by d.due_at, d.delivery limit ?7"
+      and (d.lease_until <= ?5 or d.lease_until > ?5 + 3600000000
+        or not exists (select 1 from nodes where nodes.node = d.node))
+    order by d.due_at, d.delivery limit ?6"
 );
 
 /// One that is known to be due and in nobody's hands.
@@ -65,7 +66,7 @@ pub(super) fn claim_one(
     let Some(called) = called(pen, ask)? else {
         return Ok(None);
     };
-    let due = pen.find(ONE, [delivery], |row| read_due(row, ask))?;
+    let due = pen.find(ONE, params![delivery], |row| read_due(row, ask))?;
     due.map(|due| take(pen, ask, &called, due)).transpose()
 }
 
@@ -90,7 +91,7 @@ fn called(pen: &Pen, ask: &ClaimAsk) -> Result<Option<Called>, DbError> {
 
 fn take(pen: &Pen, ask: &ClaimAsk, called: &Called, due: Due) -> Result<Unopened, DbError> {
     let lease_until = ask.lease_until.as_micros();
-    pen.execute(TAKE, params![due.delivery, pen.epoch(), lease_until])?;
+    pen.execute(TAKE, params![due.delivery, pen.node(), lease_until])?;
     Ok(Unopened(Claimed {
         rate_per_second: called.rate_per_second,
         ..due.claimed
@@ -133,23 +134,21 @@ fn due(
     (retried, from, to): (i64, i64, i64),
     limit: usize,
 ) -> Result<Vec<Due>, DbError> {
-    let mut statement = pen.prepare(DUE)?;
-    let rows = statement.query_map(
+    pen.rows_for_update(
+        DUE,
         params![
             endpoint,
             retried,
             from,
             to,
             ask.now.as_micros(),
-            pen.epoch(),
             i64::try_from(limit).unwrap_or(i64::MAX),
         ],
         |row| read_due(row, ask),
-    )?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    )
 }
 
-fn read_due(row: &Row<'_>, ask: &ClaimAsk) -> rusqlite::Result<Due> {
+fn read_due(row: &Row<'_>, ask: &ClaimAsk) -> Result<Due, DbError> {
     let claimed = Claimed {
         merchant_id: ask.merchant_id.clone(),
         delivery_id: row.delivery_id("delivery_id")?,

@@ -4,15 +4,25 @@
 //! what it saw is on the disk. Reads that may take long have a smaller share, so that no number of
 //! lists keeps a sweep, an endpoint or a key waiting. Views call this; the writer never does.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::open_reader;
-use crate::store::batch::flusher::Progress;
-use crate::store::error::DbError;
+use super::batch::flusher::Progress;
+use super::error::DbError;
+use super::sql::Sql;
+
+/// A connection that reads one moment of the store at a time.
+pub(super) trait Snapshots: Sql + Send {
+    /// From here on it sees what is stored now.
+    fn begin(&mut self) -> Result<(), DbError>;
+
+    /// The moment is over.
+    fn end(&mut self) -> Result<(), DbError>;
+}
+
+/// Opens another connection.
+pub(super) type Open = Arc<dyn Fn() -> Result<Box<dyn Snapshots>, DbError> + Send + Sync>;
 
 const READERS: usize = 4;
 
@@ -21,18 +31,18 @@ const LONG_READERS: usize = 2;
 
 /// Clones share the connections, which are opened as they are needed.
 #[derive(Clone)]
-pub(in crate::store) struct Readers {
-    folder: Arc<PathBuf>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+pub(super) struct Readers {
+    open: Open,
+    idle: Arc<Mutex<Vec<Box<dyn Snapshots>>>>,
     permits: Arc<Semaphore>,
     long: Arc<Semaphore>,
     progress: Arc<Progress>,
 }
 
 impl Readers {
-    pub(in crate::store) fn new(folder: &Path, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(open: Open, progress: Arc<Progress>) -> Self {
         Self {
-            folder: Arc::new(folder.to_owned()),
+            open,
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(READERS)),
             long: Arc::new(Semaphore::new(LONG_READERS)),
@@ -41,17 +51,17 @@ impl Readers {
     }
 
     /// Runs a query; waits while all connections are taken.
-    pub(in crate::store) async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        query: impl FnOnce(&dyn Sql) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         self.run(query, None).await
     }
 
     /// Runs a query whose cost grows with what is stored: lists, counts, the feed.
-    pub(in crate::store) async fn read_long<T: Send + 'static>(
+    pub(super) async fn read_long<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        query: impl FnOnce(&dyn Sql) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let share = permit(&self.long).await;
         self.run(query, Some(share)).await
@@ -59,7 +69,7 @@ impl Readers {
 
     async fn run<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, DbError> + Send + 'static,
+        query: impl FnOnce(&dyn Sql) -> Result<T, DbError> + Send + 'static,
         share: Option<OwnedSemaphorePermit>,
     ) -> Result<T, DbError> {
         let permit = permit(&self.permits).await;
@@ -68,8 +78,10 @@ impl Readers {
             // Taken until the connection is back, even if the caller has gone.
             let _permits = (permit, share);
             let idle = readers.lock().pop();
-            let mut conn = idle.map_or_else(|| open_reader(&readers.folder), Ok)?;
-            let result = snapshot(&mut conn, query);
+            let mut conn = idle.map_or_else(|| (readers.open)(), Ok)?;
+            conn.begin()?;
+            let result = query(&*conn);
+            conn.end()?;
             readers.lock().push(conn);
             result
         };
@@ -82,7 +94,7 @@ impl Readers {
         Ok(result)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<dyn Snapshots>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,35 +104,25 @@ async fn permit(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the permits are never closed")
 }
 
-fn snapshot<T>(
-    conn: &mut Connection,
-    query: impl FnOnce(&Connection) -> Result<T, DbError>,
-) -> Result<T, DbError> {
-    let transaction = conn.transaction()?;
-    let result = query(&transaction)?;
-    transaction.finish()?;
-    Ok(result)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, sqlite};
 
     #[tokio::test]
     async fn lists_that_do_not_end_leave_readers_for_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let readers = Readers::new(folder.path(), Arc::new(Progress::new()));
+        let readers = Readers::new(sqlite::readers(folder.path()), Arc::new(Progress::new()));
         let (mut gates, mut lists) = (Vec::new(), Vec::new());
         for _ in 0..2 * READERS {
             let (gate, opened) = mpsc::channel::<()>();
             gates.push(gate);
             let readers = readers.clone();
             lists.push(tokio::spawn(async move {
-                let list = move |_: &Connection| Ok(opened.recv().is_err());
+                let list = move |_: &dyn Sql| Ok(opened.recv().is_err());
                 readers.read_long(list).await
             }));
         }

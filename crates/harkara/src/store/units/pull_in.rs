@@ -6,11 +6,11 @@
 
 use harkara_core::retry::pulled_in;
 use harkara_core::time::Timestamp;
-use rusqlite::params;
 
-use super::Pen;
 use super::sweep::NEXT_ENDPOINT;
 use crate::store::error::DbError;
+use crate::store::pen::Pen;
+use crate::store::sql::params;
 
 /// Deliveries of one step.
 const STEP: usize = 500;
@@ -63,7 +63,7 @@ pub(in crate::store) fn step(
             delivery: last.delivery,
             ..cursor
         })),
-        Some(_) | None => pen.find(NEXT_ENDPOINT, [cursor.endpoint], |row| {
+        Some(_) | None => pen.find(NEXT_ENDPOINT, params![cursor.endpoint], |row| {
             Ok(Cursor {
                 endpoint: row.get(0)?,
                 due_at: now.as_micros(),
@@ -74,15 +74,13 @@ pub(in crate::store) fn step(
 }
 
 fn ahead(pen: &Pen, cursor: &Cursor) -> Result<Vec<Ahead>, DbError> {
-    let mut statement = pen.prepare(AHEAD)?;
     let limit = i64::try_from(STEP).unwrap_or(i64::MAX);
     let from = params![cursor.endpoint, cursor.due_at, cursor.delivery, limit];
-    let rows = statement.query_map(from, |row| {
+    pen.sql().rows(AHEAD, from, |row| {
         Ok(Ahead {
             delivery: row.get(0)?,
             due_at: row.get(1)?,
             wait: row.get::<_, Option<i64>>(2)?.unwrap_or(0),
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }

@@ -3,13 +3,15 @@
 //! The one place that carries out order modes in SQL: asked when a delivery is born, and again for
 //! those behind a delivery whenever it gets an outcome. `commit` and `settle` call it.
 
+use std::ops::ControlFlow;
+
 use harkara_core::delivery::DeliveryState;
 use harkara_core::endpoint::OrderMode;
-use rusqlite::params;
 
-use super::Pen;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
+use crate::store::pen::Pen;
+use crate::store::sql::params;
 
 /// The line of one endpoint and subject, as seen from one of its members.
 pub(super) struct Line {
@@ -36,25 +38,24 @@ pub(in crate::store) const UNSETTLED_BEFORE: &str = "
 
 /// `strict` waits for the last one that is unsettled, `hold` for the last that has no attempt yet.
 pub(super) fn place(pen: &Pen, line: &Line, mode: OrderMode) -> Result<Place, DbError> {
-    let mut statement = pen.prepare(UNSETTLED_BEFORE)?;
-    let mut rows = statement.query(params![line.subject, line.endpoint, line.sequence])?;
     let mut place = Place::default();
-    while let Some(row) = rows.next()? {
-        place.overtaking = true;
+    let before = params![line.subject, line.endpoint, line.sequence];
+    pen.each_for_update(UNSETTLED_BEFORE, before, &mut |row| {
         let untried = row.word::<DeliveryState>("state")? == DeliveryState::Waiting
             || row.get::<_, i64>("attempts")? == 0;
         let waits = match mode {
             OrderMode::Hold => untried,
             OrderMode::Strict => true,
-            OrderMode::None => break,
+            OrderMode::None => false,
         };
+        place.overtaking = !waits;
         if waits {
-            let waiting_on = Some(row.get("delivery")?);
-            return Ok(Place {
-                waiting_on,
-                overtaking: false,
-            });
+            place.waiting_on = Some(row.get("delivery")?);
         }
-    }
+        Ok(match waits || mode == OrderMode::None {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    })?;
     Ok(place)
 }

@@ -6,18 +6,18 @@
 use harkara_core::delivery::{DeliveryState, Verdict};
 use harkara_core::endpoint::{EndpointState, OrderMode};
 use harkara_core::time::Timestamp;
-use rusqlite::params;
 
 use super::claim::claim_one;
 use super::place::{Line, place};
-use super::{Changed, Pen};
 use crate::store::codec::{Columns, Word, micros, pack_id, prefix, span};
 use crate::store::endpoints::state_columns;
 use crate::store::error::{DbError, DbErrorKind};
+use crate::store::pen::{Changed, Pen};
 use crate::store::rows::{
     AttemptVerdict, ClaimAsk, CredentialsUsed, HealthWrite, Lease, NewOperationalEvent, Pick,
     Settle, Settled, Unopened,
 };
+use crate::store::sql::params;
 
 /// What a settle changed, and beside it what it released and claimed, still packed.
 pub(in crate::store) type Done = (Settled, Vec<Unopened>);
@@ -270,8 +270,7 @@ pub(in crate::store) const WAITING_ON: &str = "
     order by sequence";
 
 fn waiting(pen: &Pen, settled: i64) -> Result<Vec<Waiting>, DbError> {
-    let mut statement = pen.prepare(WAITING_ON)?;
-    let rows = statement.query_map([settled], |row| {
+    pen.sql().rows(WAITING_ON, params![settled], |row| {
         Ok(Waiting {
             delivery: row.get("delivery")?,
             line: Line {
@@ -281,8 +280,7 @@ fn waiting(pen: &Pen, settled: i64) -> Result<Vec<Waiting>, DbError> {
             },
             mode: row.word("order_mode")?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 fn remember_health(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
@@ -326,7 +324,8 @@ fn tell(pen: &Pen, settle: &Settle, told: &NewOperationalEvent) -> Result<(), Db
     let sql = "
         insert into operational_events (merchant_id, position, endpoint_id, kind, sentence,
             created_at)
-        select ?1, coalesce(max(position), 0) + 1, ?2, ?3, ?4, ?5
+        select cast(?1 as text), coalesce(max(position), 0) + 1, cast(?2 as text),
+            cast(?3 as text), cast(?4 as text), cast(?5 as bigint)
         from operational_events where merchant_id = ?1";
     let row = params![
         settle.merchant_id.as_str(),

@@ -1,0 +1,338 @@
+//! The right to write, as a unit holds it: statements within the transaction that is open, and what
+//! a writer remembers between them.
+//!
+//! What a unit does is in `units/`; how transactions begin and end is the committer's business
+//! (`batch.rs`), and how the engine carries them out that of its [`Session`].
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use harkara_core::id::MerchantId;
+
+use super::Caches;
+use super::error::DbError;
+use super::sql::{Params, Row, See, Sql, params};
+
+/// A connection that can write.
+pub(super) trait Session: Sql + Send {
+    fn begin(&mut self) -> Result<(), DbError>;
+
+    /// Makes the transaction true, as far as the engine does so by itself. After an I/O error nobody
+    /// knows whether it is, so it is never tried again.
+    fn commit(&mut self) -> Result<(), DbError>;
+
+    /// Undoes the transaction; nothing to do when there is none. An error means that the session is
+    /// of no more use.
+    fn roll_back(&mut self) -> Result<(), DbError>;
+
+    /// Whether the transaction can still be ended, or taken back to a savepoint, by us.
+    fn in_transaction(&self) -> bool;
+
+    /// Whether the engine refuses to go on with the transaction after a statement that failed.
+    fn is_spoiled(&self) -> bool;
+
+    /// Grows with every row that a statement changes.
+    fn changes(&self) -> u64;
+
+    /// Inserts a row whose `key` is a number that the engine gives it, and returns that.
+    fn insert(&self, sql: &str, key: &str, params: Params<'_>) -> Result<i64, DbError>;
+
+    /// The position of the next event. Given out again only if the transaction is undone.
+    fn take_position(&mut self) -> Result<i64, DbError>;
+
+    /// What to put behind a query for rows that nobody else may change before our transaction ends.
+    fn for_update(&self) -> &'static str;
+
+    /// Ends the session in good order.
+    fn close(self: Box<Self>) -> Result<(), DbError>;
+
+    /// Lets go without writing anything more.
+    fn abandon(self: Box<Self>);
+}
+
+/// The number of a text.
+pub(super) const WORD: &str = "select word from words where text = ?1";
+
+/// The number of what events are about.
+pub(super) const SUBJECT: &str = "select subject from subjects where merchant = ?1 and key = ?2";
+
+pub(in crate::store) const LAST_SEQUENCE: &str = "
+    select coalesce(max(sequence), 0) from events where subject = ?1";
+
+/// Something whose cached copy is out of date once the batch is written.
+pub(super) enum Changed {
+    Merchant(MerchantId),
+    Key(String),
+}
+
+/// How a unit that fails is undone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// By itself.
+    Savepoint,
+    /// With all others, which then run again.
+    RunAgain,
+}
+
+/// What events are about, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    pub(super) number: i64,
+    /// The number of its newest event, as far as this unit knows; 0 when it has none.
+    last_sequence: Option<i64>,
+}
+
+/// The right to write: a session, and what only a writer knows.
+pub(super) struct Pen {
+    session: Box<dyn Session>,
+    /// The node that our claims are marked with.
+    node: i64,
+    /// The position of the event that comes next, if somebody has asked for it already.
+    next_position: Option<i64>,
+    /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
+    torn: bool,
+    /// The numbers of texts that were looked up or stored.
+    words: HashMap<String, i64>,
+    /// What this unit is about, as far as it is known.
+    subject: Option<(i64, String, Subject)>,
+    changed: Vec<Changed>,
+    caches: Arc<Caches>,
+}
+
+impl Pen {
+    pub(super) fn new(session: Box<dyn Session>, node: i64, caches: Arc<Caches>) -> Self {
+        Self {
+            session,
+            node,
+            next_position: None,
+            torn: false,
+            words: HashMap::new(),
+            subject: None,
+            changed: Vec::new(),
+            caches,
+        }
+    }
+
+    pub(super) fn node(&self) -> i64 {
+        self.node
+    }
+
+    /// The position that the next event will have.
+    pub(super) fn next_position(&mut self) -> Result<i64, DbError> {
+        let next = match self.next_position {
+            Some(next) => next,
+            None => self.session.take_position()?,
+        };
+        self.next_position = Some(next);
+        Ok(next)
+    }
+
+    pub(super) fn take_position(&mut self) -> Result<i64, DbError> {
+        let position = self.next_position()?;
+        self.next_position = None;
+        Ok(position)
+    }
+
+    /// The number of a text that comes again and again. A new one is stored with the unit.
+    pub(super) fn word(&mut self, text: &str) -> Result<i64, DbError> {
+        if let Some(word) = self.words.get(text) {
+            return Ok(*word);
+        }
+        let known = self.find(WORD, params![text], |row| row.get(0))?;
+        let word = match known {
+            Some(word) => word,
+            None => {
+                let sql = "insert into words (text) values (?1)";
+                self.session.insert(sql, "word", params![text])?
+            }
+        };
+        self.words.insert(text.to_owned(), word);
+        Ok(word)
+    }
+
+    /// What events are about, by its key. An event mostly follows a write of the same subject, so the
+    /// last one is remembered for as long as its unit lasts.
+    pub(super) fn subject(&mut self, merchant: i64, key: &str) -> Result<Subject, DbError> {
+        if let Some((of, known, subject)) = &self.subject
+            && (*of, known.as_str()) == (merchant, key)
+        {
+            return Ok(*subject);
+        }
+        let known = self.find_for_update(SUBJECT, params![merchant, key], |row| row.get(0))?;
+        let subject = match known {
+            Some(number) => Subject {
+                number,
+                last_sequence: None,
+            },
+            None => {
+                let sql = "insert into subjects (merchant, key) values (?1, ?2)";
+                let key = params![merchant, key];
+                Subject {
+                    number: self.session.insert(sql, "subject", key)?,
+                    last_sequence: Some(0),
+                }
+            }
+        };
+        self.subject = Some((merchant, key.to_owned(), subject));
+        Ok(subject)
+    }
+
+    /// The number that the next event of a subject has.
+    pub(super) fn next_sequence(&mut self, subject: Subject) -> Result<i64, DbError> {
+        let last = match subject.last_sequence {
+            Some(last) => last,
+            None => {
+                let last: Option<i64> =
+                    self.find(LAST_SEQUENCE, params![subject.number], |row| row.get(0))?;
+                last.unwrap_or(0)
+            }
+        };
+        if let Some((_, _, known)) = &mut self.subject {
+            known.last_sequence = Some(last + 1);
+        }
+        Ok(last + 1)
+    }
+
+    /// Has the cached copy of this forgotten once the batch is written.
+    pub(super) fn change(&mut self, changed: Changed) {
+        self.changed.push(changed);
+    }
+
+    pub(super) fn forget_what_changed(&mut self) {
+        for changed in self.changed.drain(..) {
+            self.caches.forget(&changed);
+        }
+    }
+
+    pub(super) fn begin(&mut self) -> Result<(), DbError> {
+        self.changed.clear();
+        self.torn = false;
+        self.next_position = None;
+        self.session.begin()
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), DbError> {
+        self.session.commit()
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.session.in_transaction()
+    }
+
+    pub(super) fn roll_back(&mut self) -> Result<(), DbError> {
+        self.next_position = None;
+        self.words.clear();
+        self.session.roll_back()
+    }
+
+    /// Runs one unit: when it fails, it alone leaves nothing behind, or the transaction is torn.
+    pub(super) fn unit<T>(
+        &mut self,
+        undo: Undo,
+        work: impl FnOnce(&mut Self) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let changes = self.session.changes();
+        self.subject = None;
+        if undo == Undo::Savepoint {
+            self.execute("savepoint unit", params![])?;
+        }
+        let result = work(self);
+        if result.is_err() {
+            self.words.clear();
+        }
+        // Otherwise the engine has given up the whole transaction, savepoint included.
+        if self.in_transaction() {
+            match undo {
+                Undo::RunAgain => {
+                    let left = self.session.changes() != changes || self.session.is_spoiled();
+                    self.torn = result.is_err() && left;
+                }
+                Undo::Savepoint => {
+                    if result.is_err() {
+                        self.execute("rollback to unit", params![])?;
+                    }
+                    self.execute("release unit", params![])?;
+                }
+            }
+        }
+        result
+    }
+
+    /// Whether a unit that failed has left something behind in this transaction.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Ends the session in good order.
+    pub(super) fn close(self) -> Result<(), DbError> {
+        self.session.close()
+    }
+
+    /// Lets go without writing anything more.
+    pub(super) fn abandon(self) {
+        self.session.abandon();
+    }
+
+    /// The connection, for what only reads.
+    pub(super) fn sql(&self) -> &dyn Sql {
+        let session: &dyn Sql = &*self.session;
+        session
+    }
+
+    /// Runs a statement and counts the rows it changed.
+    pub(super) fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.session.execute(sql, params)
+    }
+
+    /// The first row that a query finds.
+    pub(super) fn find<T>(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        read: impl FnOnce(&Row<'_>) -> Result<T, DbError>,
+    ) -> Result<Option<T>, DbError> {
+        self.sql().first(sql, params, read)
+    }
+
+    /// The same, and nobody else changes the row before our transaction ends.
+    pub(super) fn find_for_update<T>(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        read: impl FnOnce(&Row<'_>) -> Result<T, DbError>,
+    ) -> Result<Option<T>, DbError> {
+        match self.session.for_update() {
+            "" => self.find(sql, params, read),
+            lock => self.find(&format!("{sql} {lock}"), params, read),
+        }
+    }
+
+    /// Shows the rows that a query finds, which nobody else changes before our transaction ends.
+    pub(super) fn each_for_update(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        see: See<'_>,
+    ) -> Result<(), DbError> {
+        match self.session.for_update() {
+            "" => self.session.each(sql, params, see),
+            lock => self.session.each(&format!("{sql} {lock}"), params, see),
+        }
+    }
+
+    /// All rows that a query finds, which nobody else changes before our transaction ends.
+    pub(super) fn rows_for_update<T>(
+        &self,
+        sql: &str,
+        params: Params<'_>,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, DbError>,
+    ) -> Result<Vec<T>, DbError> {
+        let mut rows = Vec::new();
+        self.each_for_update(sql, params, &mut |row| {
+            rows.push(read(row)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,220 @@
+//! What is so only of a SQLite file: its settings, a disk that is full, and how it finds rows.
+
+use harkara_core::id::digest;
+
+use super::*;
+use crate::store::pen::LAST_SEQUENCE;
+use crate::store::replays::{ANY, DELIVERED_OF_MOMENT, LOST, RUNNING};
+use crate::store::units::commit::INSERT_DELIVERY;
+use crate::store::units::place::UNSETTLED_BEFORE;
+use crate::store::units::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
+
+#[tokio::test]
+async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
+    let world = World::new().await;
+    let settings = world.store.write(|pen| {
+        let mut settings = String::new();
+        for name in ["journal_mode", "synchronous", "page_size", "mmap_size"] {
+            let pragma = format!("pragma {name}");
+            pen.find(&pragma, params![], |row| {
+                settings.push_str(&format!("{name}: {:?}\n", row.value(0.into())?));
+                Ok(())
+            })?;
+        }
+        Ok(settings)
+    });
+    insta::assert_snapshot!(settings.await.unwrap(), @r#"
+    journal_mode: Text("wal")
+    synchronous: Int(1)
+    page_size: Int(4096)
+    mmap_size: Int(0)
+    "#);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_batch_and_the_store_goes_on_when_there_is_room() {
+    let world = World::new().await;
+    let limit = |pages: &'static str| {
+        world.store.write(move |pen| {
+            let pragma = format!("pragma max_page_count = {pages}");
+            pen.find(&pragma, params![], |row| row.get::<_, i64>(0))
+        })
+    };
+    limit("1").await.unwrap();
+    let mut unit = Commit::new(ms(), at(0));
+    unit.events.push(event("big", "o-1"));
+    // Hashes, for what repeats itself takes no room.
+    let noise = (0..20_000).flat_map(|n| digest(&[&n.to_string()]));
+    unit.events[0].event.body = noise.collect();
+    assert_eq!(
+        kind(world.store.commit(unit.clone()).await),
+        DbErrorKind::Busy
+    );
+    limit("1000000").await.unwrap();
+    let committed = world.store.commit(unit).await.unwrap();
+    assert_eq!(committed.events[0].position, 1);
+}
+
+/// The conditions of partial indexes are worked out at each write.
+#[tokio::test]
+async fn hot_writes_make_no_temporary_tables() {
+    let world = World::new().await;
+    for sql in [INSERT_DELIVERY, settle::APPLY] {
+        let steps = explain(&world, "explain", sql, "opcode").await;
+        assert!(steps.contains(&"IdxInsert".to_owned()), "{steps:?}");
+        assert!(!steps.contains(&"OpenEphemeral".to_owned()), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn hot_reads_walk_partial_indexes() {
+    let world = World::new().await;
+    let mut plans = String::new();
+    for sql in [
+        NEXT_ENDPOINT,
+        IS_DUE,
+        DUE_NEXT,
+        claim::DUE,
+        LAST_SEQUENCE,
+        UNSETTLED_BEFORE,
+        settle::STORED,
+        settle::WAITING_ON,
+    ] {
+        plans.push_str(&plan(&world, sql).await);
+    }
+    insta::assert_snapshot!(plans, @r"
+    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint>?)
+
+    SEARCH deliveries USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH nodes USING PRIMARY KEY (node=?)
+
+    SEARCH deliveries USING COVERING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>?)
+
+    SEARCH d USING INDEX deliveries_due (endpoint=? AND retried=? AND due_at>? AND due_at<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH nodes USING PRIMARY KEY (node=?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH s USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+
+    SEARCH events USING COVERING INDEX events_by_subject (subject=?)
+
+    SEARCH deliveries USING INDEX deliveries_open (subject=? AND endpoint=? AND sequence<?)
+
+    SEARCH d USING INDEX deliveries_by_id (delivery_id=?)
+    SEARCH p USING INTEGER PRIMARY KEY (rowid=?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH attempts USING PRIMARY KEY (delivery=?)
+    CORRELATED SCALAR SUBQUERY 2
+    SEARCH deliveries USING COVERING INDEX deliveries_waiting (waiting_on=?)
+
+    SEARCH deliveries USING INDEX deliveries_waiting (waiting_on=?)
+    USE TEMP B-TREE FOR ORDER BY
+    ");
+}
+
+#[tokio::test]
+async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
+    let world = World::new().await;
+    let copy = "
+        insert into deliveries select delivery + value, delivery_id || value, endpoint, subject,
+            sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking, attempts,
+            retried, due_at, fence, node, lease_until, created_at, settled_at
+        from deliveries, (with recursive n (value) as (
+            select 1 union all select value + 1 from n where value < ?1) select value from n)
+        where delivery_id = x'61'";
+    world.born("a", "o-1", None).await;
+    let mut steps = Vec::new();
+    for backlog in [100_i64, 5_000] {
+        world
+            .store
+            .write(move |pen| {
+                pen.execute(
+                    "delete from deliveries where delivery_id <> x'61'",
+                    params![],
+                )?;
+                pen.execute(copy, params![backlog])
+            })
+            .await
+            .unwrap();
+        let (conn, now) = (connect(&world), at(1).as_micros());
+        let mut spent = 0;
+        for (sql, params) in [
+            (NEXT_ENDPOINT, rusqlite::params![0]),
+            (IS_DUE, rusqlite::params![1, 0, i64::MAX, now]),
+            (DUE_NEXT, rusqlite::params![1, now]),
+        ] {
+            let mut statement = conn.prepare(sql).unwrap();
+            statement.query_row(params, |_| Ok(())).unwrap();
+            spent += statement.get_status(rusqlite::StatementStatus::VmStep);
+        }
+        steps.push(spent);
+    }
+    assert_eq!(steps[0], steps[1]);
+}
+
+/// A page that had to be sorted would read all that follow it.
+#[tokio::test]
+async fn jobs_and_their_events_are_found_by_keys() {
+    let world = World::new().await;
+    let mut plans = String::new();
+    for sql in [LOST, ANY, RUNNING, DELIVERED_OF_MOMENT] {
+        plans.push_str(&plan(&world, sql).await);
+    }
+    insta::assert_snapshot!(plans, @r"
+    SEARCH d USING INDEX deliveries_lost (endpoint=? AND rowid>? AND rowid<?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+
+    SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
+    SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?) LEFT-JOIN
+
+    SCAN replay_jobs USING INDEX replay_jobs_running
+
+    SEARCH d USING INDEX deliveries_by_id (delivery_id>? AND delivery_id<?)
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    ");
+}
+
+/// One that had to be sorted would read all that follow it, bodies included.
+#[tokio::test]
+async fn a_page_of_the_feed_is_found_in_order() {
+    let world = World::new().await;
+    let mut asks = vec![everything()];
+    let mut of_order = everything();
+    of_order.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
+    asks.push(of_order);
+    for mut ask in asks {
+        ask.bodies = true;
+        ask.filter.notified = Some(false);
+        let plan = explain(&world, "explain query plan", &page_sql(&ask), "detail").await;
+        assert!(plan[0].starts_with("SEARCH e USING"), "{plan:?}");
+        assert!(
+            plan.iter().all(|step| !step.contains("ORDER BY")),
+            "{plan:?}"
+        );
+    }
+}
+
+/// How SQLite means to find the rows of a statement.
+async fn plan(world: &World, sql: &str) -> String {
+    let steps = explain(world, "explain query plan", sql, "detail").await;
+    steps.join("\n") + "\n\n"
+}
+
+/// A column of what SQLite says it would do.
+async fn explain(world: &World, how: &str, sql: &str, column: &str) -> Vec<String> {
+    let conn = connect(world);
+    let mut statement = conn.prepare(&format!("{how} {sql}")).unwrap();
+    let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
+    let steps = statement.query_map(rusqlite::params_from_iter(unbound), |row| row.get(column));
+    steps.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// A connection of the test's own.
+fn connect(world: &World) -> rusqlite::Connection {
+    rusqlite::Connection::open(sqlite::database(world.folder.path())).unwrap()
+}

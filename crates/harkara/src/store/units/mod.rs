@@ -1,0 +1,13 @@
+//! What units do, statement by statement: the hot four (commit, claim, settle, sweep) and what they
+//! share.
+//!
+//! A unit runs in a transaction that `batch.rs` has begun, perhaps beside others, and knows nothing of
+//! it. The statements are the same for both engines. `Store` hands units to the committer.
+
+mod aggregates;
+pub(super) mod claim;
+pub(super) mod commit;
+pub(super) mod place;
+pub(super) mod pull_in;
+pub(super) mod settle;
+pub(super) mod sweep;
