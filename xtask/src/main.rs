@@ -2,20 +2,24 @@
 //!
 //! Everything that a contributor or CI runs has one name here, and the same command line behind it.
 //! How fast the server is, `bench.rs` finds out; `sim.rs` runs simulated worlds; `dictionary.rs` trains
-//! what stored bodies are compressed with; what a command needs of the machine is `needs.rs`'s business.
+//! what stored bodies are compressed with; what a command needs of the machine is `needs.rs`'s business,
+//! and a server to store in that of `postgres.rs`.
 //! No product code lives here, and of the product's crates only the contract is needed to build it.
 
 mod bench;
 mod dictionary;
 mod needs;
+mod postgres;
 mod sim;
 
-use std::path::Path;
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+
+use crate::postgres::Postgres;
 
 /// Commands for people who work on Harkara.
 #[derive(Parser)]
@@ -29,8 +33,8 @@ struct Arguments {
 enum Task {
     /// Runs every test of every crate and the simulation, after installing what they need.
     ///
-    /// This is what CI runs. The tests need a C compiler, and Node and Python for two libraries that
-    /// judge our signatures.
+    /// This is what CI runs. The tests need a C compiler, Node and Python for two libraries that judge
+    /// our signatures, and the programs of a Postgres, on which those of the server run once more.
     Test,
     /// Looks at the code without running the product: formatting, lints, tidiness.
     ///
@@ -78,9 +82,11 @@ fn main() -> Result<()> {
 fn test() -> Result<()> {
     needs::c_compiler()?;
     let oracles = needs::oracles()?;
+    let postgres = Postgres::start("")?;
     // What is ignored otherwise needs these.
+    let oracles = ("TEST_ORACLES", oracles.as_os_str());
     cargo_with(
-        &[("TEST_ORACLES", &oracles)],
+        &[oracles],
         &[
             "test",
             "--workspace",
@@ -91,6 +97,25 @@ fn test() -> Result<()> {
             SWEEP,
         ],
         "correct the tests shown above",
+    )?;
+    let url = postgres.url();
+    let postgres_url = ("TEST_POSTGRES", OsStr::new(&url));
+    eprintln!("the same once more, on Postgres: {url}");
+    cargo_with(
+        &[oracles, postgres_url],
+        &[
+            "test",
+            "--package",
+            "harkara",
+            "--all-features",
+            "--",
+            "--include-ignored",
+            "--skip",
+            SWEEP,
+            "--skip",
+            "tidy",
+        ],
+        "correct the tests shown above, which passed on SQLite",
     )?;
     sim::test()
 }
@@ -139,7 +164,7 @@ fn cargo(arguments: &[&str], remedy: &str) -> Result<()> {
 }
 
 /// The same with variables in its environment.
-fn cargo_with(variables: &[(&str, &Path)], arguments: &[&str], remedy: &str) -> Result<()> {
+fn cargo_with(variables: &[(&str, &OsStr)], arguments: &[&str], remedy: &str) -> Result<()> {
     let line = arguments.join(" ");
     eprintln!("$ cargo {line}");
     let status = Command::new(env!("CARGO"))

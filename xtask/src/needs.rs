@@ -134,28 +134,29 @@ impl Need {
         if found() {
             return Ok(());
         }
-        if may_install() {
-            let packages = self.packages.join(" ");
-            eprintln!("{name} is missing; installing {packages} with apt-get");
-            let install = [
-                &["install", "--yes", "--no-install-recommends"],
-                self.packages,
-            ];
-            if apt_get(&["update"]) && apt_get(&install.concat()) && found() {
-                return Ok(());
-            }
+        if install(name, self.packages) && found() {
+            return Ok(());
         }
         bail!("failed to find {name}: {}", self.advice)
     }
 }
 
-/// Installing asks nobody only where nobody need be asked: as root on Debian and its kin.
-fn may_install() -> bool {
-    let root = Command::new("id")
+/// Installs Debian's packages where nobody need be asked: as root on Debian and its kin.
+pub(crate) fn install(name: &str, packages: &[&str]) -> bool {
+    if !is_root() || !Path::new("/etc/debian_version").exists() {
+        return false;
+    }
+    let shown = packages.join(" ");
+    eprintln!("{name} is missing; installing {shown} with apt-get");
+    let install = [&["install", "--yes", "--no-install-recommends"], packages];
+    apt_get(&["update"]) && apt_get(&install.concat())
+}
+
+pub(crate) fn is_root() -> bool {
+    Command::new("id")
         .arg("-u")
         .output()
-        .is_ok_and(|out| out.stdout == b"0\n");
-    root && Path::new("/etc/debian_version").exists()
+        .is_ok_and(|out| out.stdout == b"0\n")
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

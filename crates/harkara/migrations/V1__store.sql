@@ -12,6 +12,12 @@ create table counters (
     value bigint not null
 ) without rowid;
 
+-- What a store has one of: `key_ring` tells which ring its secrets are sealed with.
+create table facts (
+    name text not null primary key,
+    value text not null
+) without rowid;
+
 -- Who sends, each start by a number of its own: a claim of a node that is not here is nobody's. The
 -- moment is of the database's own clock; a file has one node, which is there as long as it is open.
 create table nodes (

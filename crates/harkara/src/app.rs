@@ -91,9 +91,8 @@ impl App {
         let dialler = Dialler::leaving_from(&egress(&config))?;
         let folder = config.data_dir.clone();
         own_folder(&folder)?;
-        let vault = Arc::new(open_vault(&folder)?);
-        let opening = folder.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&opening)).await??;
+        let store = open_store(&config).await?;
+        let vault = Arc::new(open_vault(&store, &folder).await?);
         let first_start = first_start(&store, &clock, &config, &folder).await?;
 
         let listener = TcpListener::bind(config.listen)
@@ -316,16 +315,35 @@ fn watched(
     })
 }
 
-/// The key ring; a new one only where there is nothing yet that an older one could open.
-fn open_vault(folder: &Path) -> anyhow::Result<Vault> {
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let (folder, url) = (config.data_dir.clone(), config.store.clone());
+    let store = tokio::task::spawn_blocking(move || match url {
+        Some(url) => Store::connect(url.expose()),
+        None => Store::open(&folder),
+    });
+    Ok(store.await??)
+}
+
+/// The key ring; a new one only where there is nothing yet that an older one could open. All servers
+/// that share a store must have the same.
+async fn open_vault(store: &Store, folder: &Path) -> anyhow::Result<Vault> {
     let ring = folder.join("vault.keys");
+    let shown = ring.display();
+    let used = store.fact("key_ring").await?;
     anyhow::ensure!(
-        ring.exists() || !Store::exists(folder),
-        "find the key ring {}: the store beside it has endpoint passwords that only this ring opens; \
-         put it back from its backup",
-        ring.display()
+        ring.exists() || used.is_none(),
+        "find the key ring {shown}: the store has endpoint passwords that only its ring opens; put it \
+         back from its backup, or copy it from a server that uses the same store"
     );
-    Ok(Vault::open_or_create(&ring)?)
+    let vault = Vault::open_or_create(&ring)?;
+    let ours = harkara_core::id::hex(&vault.fingerprint("key ring", &[]));
+    let used = store.keep_fact("key_ring", &ours).await?;
+    anyhow::ensure!(
+        used == ours,
+        "use the key ring {shown}: the store's passwords and signing secrets are sealed with another; \
+         put that back from its backup, or copy it from a server that uses the same store"
+    );
+    Ok(vault)
 }
 
 fn policy(config: &Config, public_url: &str) -> Policy {

@@ -13,7 +13,7 @@ mod render;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,11 +33,47 @@ pub const DEFAULTS: &str = include_str!("../../../harkara.default.toml");
 /// The variable that names the settings file when no argument does.
 pub const FILE_VARIABLE: &str = "HARKARA_CONFIG";
 
+/// The variable of `store`, whose value `--store` has before all others.
+const STORE_VARIABLE: &str = "HARKARA_STORE";
+
+/// Where a store in Postgres is. It has a password, so it is shown without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl(String);
+
+impl StoreUrl {
+    /// `None` unless it is a URL of Postgres.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_ours = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
+        is_ours.then(|| Self(text.to_owned()))
+    }
+
+    /// With its password, for the store alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&layers::without_password(&self.0))
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub environment: Environment,
     pub data_dir: PathBuf,
+    /// `None` for a file in the data folder.
+    pub store: Option<StoreUrl>,
     pub listen: SocketAddr,
     /// As set; [`Config::public_url`] has the one to use.
     pub public_url: Option<Url>,
@@ -129,13 +165,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The settings of this process: `file` (from `--config`), then its environment.
-    pub fn from_process(file: Option<&Path>) -> Result<Self, ConfigError> {
+    /// The settings of this process: `file` (from `--config`), then its environment, then `store`
+    /// (from `--store`).
+    pub fn from_process(file: Option<&Path>, store: Option<&str>) -> Result<Self, ConfigError> {
         let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
-        Self::load(
-            file,
-            std::env::vars_os().map(|(name, value)| (text(name), text(value))),
-        )
+        let env = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        let store = store.map(|url| (STORE_VARIABLE.to_owned(), url.to_owned()));
+        Self::load(file, env.chain(store))
     }
 
     /// The settings of a file and an environment. Without `file`, `HARKARA_CONFIG` may name one.
@@ -158,6 +194,7 @@ impl Config {
         let config = Self {
             environment,
             data_dir: layers.parse("data_dir", "the path of a directory", path)?,
+            store: store(layers, env)?,
             listen: listen(layers, env)?,
             public_url: layers.optional("public_url", PUBLIC_URL, public_url)?,
             shutdown: layers.seconds("shutdown_seconds", 0..=600)?,
@@ -346,7 +383,7 @@ impl LogFormat {
 }
 
 impl Display for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sandbox => "sandbox",
             Self::Production => "production",
@@ -355,7 +392,7 @@ impl Display for Environment {
 }
 
 impl Display for LogFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text => "text",
             Self::Json => "json",
@@ -377,6 +414,13 @@ fn public_url(text: &str) -> Option<Url> {
 }
 
 /// Hosting platforms choose a port and tell it in `PORT`; our own variable is more deliberate.
+fn store(layers: &Layers, env: &BTreeMap<String, String>) -> Result<Option<StoreUrl>, ConfigError> {
+    let wanted = "empty, or postgres://user:password@host/database";
+    let set = layers.optional("store", wanted, StoreUrl::parse)?;
+    let usual = || StoreUrl::parse(env.get("DATABASE_URL")?);
+    Ok(set.or_else(usual))
+}
+
 fn listen(layers: &Layers, env: &BTreeMap<String, String>) -> Result<SocketAddr, ConfigError> {
     let wanted = "an IP address and a port, such as 127.0.0.1:8080";
     let mut listen: SocketAddr = layers.parse("listen", wanted, |text| text.parse().ok())?;

@@ -3,6 +3,7 @@
 //! Nothing is sent and no clock runs: the inbox has no dispatcher behind it, and time is moved by
 //! hand. Tests of the API's rooms use it; no product code does.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -27,13 +28,66 @@ use crate::store::{ApiKeyRow, MerchantRow, Store};
 use crate::submit::Submit;
 use crate::vault::Vault;
 
+#[path = "../tests/shared/schema.rs"]
+mod schema;
+
 /// A server with one merchant, `ms`, and the keys of both callers.
 pub(crate) struct World {
     pub(crate) api: Api,
     router: Router,
     platform_key: String,
     merchant_key: String,
-    _folder: TempDir,
+    _place: Place,
+}
+
+/// Where a test has its store: in a folder of its own, or in a schema of its own when the tests are
+/// run on Postgres.
+pub(crate) struct Place {
+    folder: TempDir,
+    url: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let file = Self::file();
+        Self {
+            url: schema::store_url(file.folder()),
+            ..file
+        }
+    }
+
+    /// In a folder, whatever the tests are run on.
+    pub(crate) fn file() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            url: None,
+        }
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        self.url.is_none()
+    }
+
+    /// Of the store in Postgres that is here.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Opens the store that is here.
+    pub(crate) async fn open(&self) -> Store {
+        let Some(url) = self.url.clone() else {
+            return Store::open(self.folder()).unwrap();
+        };
+        let open = move || {
+            Store::migrate(&url, false)?;
+            Store::connect(&url)
+        };
+        tokio::task::spawn_blocking(open).await.unwrap().unwrap()
+    }
 }
 
 /// What came back.
@@ -66,9 +120,9 @@ impl World {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let clock = Clock::manual(Timestamp::parse_iso("2023-08-10T07:00:48Z").unwrap());
-        let store = Store::open(folder.path()).unwrap();
+        let store = place.open().await;
         let bound = InboxBound {
             deliveries: 100,
             bytes: 1 << 20,
@@ -98,7 +152,7 @@ impl World {
         let platform_key = key(&store, "", clock.now()).await;
         let merchant_key = key(&store, "ms", clock.now()).await;
         let api = Api::new(Parts {
-            vault: Arc::new(Vault::open_or_create(&folder.path().join("keys")).unwrap()),
+            vault: Arc::new(Vault::open_or_create(&place.folder().join("keys")).unwrap()),
             store,
             clock,
             submit: Arc::new(submit),
@@ -114,7 +168,7 @@ impl World {
             router,
             platform_key,
             merchant_key,
-            _folder: folder,
+            _place: place,
         }
     }
 

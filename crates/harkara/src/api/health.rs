@@ -18,9 +18,6 @@ use super::{Api, json_answer};
 use crate::error::ApiError;
 use crate::store::Counts;
 
-/// What a flushed commit survives, and through which setting of the store.
-const DURABILITY: &str = "sqlite WAL, flushed before each answer";
-
 /// How old the counts may be. To count costs as much as there is left to do, and anyone may ask.
 const COUNTS_LIFE: Duration = Duration::from_secs(1);
 
@@ -66,7 +63,7 @@ pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<R
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "environment": api.config.environment.to_string(),
-        "durability": DURABILITY,
+        "durability": api.store.durability(),
         "deliveries": {
             "pending": counts.pending,
             "waiting": counts.waiting,

@@ -12,7 +12,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, LogConfig, LogFormat};
+use anyhow::Context;
+
+use crate::config::{self, Config, ConfigError, LogConfig, LogFormat};
+use crate::store::Store;
 
 /// Payment webhooks that arrive: at least once, in order, with the reason when they do not.
 #[derive(Debug, Parser)]
@@ -28,6 +31,8 @@ enum Command {
     Serve(ConfigArguments),
     /// Start a server and a merchant, cause every event there is, and watch them arrive.
     Demo(demo::DemoArguments),
+    /// Bring the schema of a store in Postgres up to date; a file is brought so by `serve`.
+    Migrate(MigrateArguments),
     /// Read the configuration as `serve` would, and print what would be used.
     CheckConfig(CheckArguments),
 }
@@ -37,6 +42,25 @@ struct ConfigArguments {
     /// A TOML file; `HARKARA_…` variables win over it.
     #[arg(long, env = config::FILE_VARIABLE, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where the store is: `postgres://user:password@host/database`. Wins over all other settings of
+    /// it; without any, it is a file in the data folder.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+impl ConfigArguments {
+    fn read(&self) -> Result<Config, ConfigError> {
+        Config::from_process(self.config.as_deref(), self.store.as_deref())
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct MigrateArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Only say what would be applied.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +75,8 @@ struct CheckArguments {
 /// Carries the command out.
 pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
-        Command::Serve(arguments) => serve::serve(arguments.config.as_deref()),
+        Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Migrate(arguments) => migrate(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::CheckConfig(arguments) => check_config(&arguments),
     };
@@ -69,8 +94,30 @@ fn check_config(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         anstream::print!("{}", config::DEFAULTS);
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::from_process(arguments.config.config.as_deref())?;
+    let config = arguments.config.read()?;
     anstream::print!("{}", config.render());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn migrate(arguments: &MigrateArguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.read()?;
+    let Some(url) = &config.store else {
+        anyhow::bail!(
+            "migrate: no store in Postgres is set; a file is brought up to date by `serve`"
+        );
+    };
+    let missing = Store::migrate(url.expose(), arguments.dry_run)
+        .map_err(|error| anyhow::Error::new(error.source))
+        .with_context(|| format!("migrate {url}"))?;
+    let done = match (arguments.dry_run, missing.is_empty()) {
+        (_, true) => "is up to date",
+        (true, false) => "would get:",
+        (false, false) => "has got:",
+    };
+    anstream::println!("{url} {done}");
+    for migration in missing {
+        anstream::println!("  {migration}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

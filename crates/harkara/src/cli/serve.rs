@@ -1,19 +1,18 @@
 //! `harkara serve`: runs a server until it is told to stop or its store fails.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{processors, runtime, start_log};
+use super::{ConfigArguments, processors, runtime, start_log};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 
 /// Runs until SIGTERM or SIGINT; a second one ends the process at once, which is as safe as a crash.
-pub(super) fn serve(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = Config::from_process(file)?;
+pub(super) fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.read()?;
     start_log(&config.log);
     let callers = runtime("callers", processors())?;
     let deliveries = runtime("deliveries", processors().div_ceil(2))?;
@@ -51,6 +50,7 @@ async fn run(config: Config, deliveries: &Handle) -> anyhow::Result<ExitCode> {
 struct Greeting {
     environment: &'static str,
     data: String,
+    store: String,
 }
 
 impl Greeting {
@@ -62,6 +62,10 @@ impl Greeting {
         Self {
             environment,
             data: config.data_dir.display().to_string(),
+            store: match &config.store {
+                Some(url) => url.to_string(),
+                None => "a file in the data folder".to_owned(),
+            },
         }
     }
 
@@ -71,6 +75,7 @@ impl Greeting {
         anstream::println!("  listening    http://{}", app.address);
         anstream::println!("  public URL   {}", app.public_url);
         anstream::println!("  data         {}", self.data);
+        anstream::println!("  store        {}", self.store);
         for note in &app.notes {
             anstream::println!("  note         {note}");
         }

@@ -324,14 +324,22 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
-/// A value as written, without the user and password that a URL may hold.
+/// A value as written, without what a URL may hold that is secret.
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    without_password(&value.to_string())
+}
+
+/// A URL without the user and password before its host, and without what a query may say of them.
+pub(super) fn without_password(text: &str) -> String {
+    let (text, asked) = match text.split_once("password=") {
+        Some((text, _)) => (text, "password=***"),
+        None => (text, ""),
+    };
     match (text.find("://"), text.rfind('@')) {
         (Some(start), Some(end)) if start < end => {
-            format!("{}***{}", &text[..start + 3], &text[end..])
+            format!("{}***{}{asked}", &text[..start + 3], &text[end..])
         }
-        _ => text,
+        _ => format!("{text}{asked}"),
     }
 }
 

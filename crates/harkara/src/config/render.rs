@@ -6,11 +6,11 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use super::Config;
+use super::{Config, StoreUrl};
 
 impl Config {
-    /// What will be used, as TOML that gives the same settings again. There is nothing to mask: no
-    /// setting holds a secret, and a URL with a password in it is refused.
+    /// What will be used, as TOML that gives the same settings again, but for the credentials in
+    /// `store`. Nothing else is to be masked: no other setting holds a secret.
     pub fn render(&self) -> String {
         let Self {
             log,
@@ -34,6 +34,7 @@ impl Config {
         [
             format!("environment = {}", quoted(self.environment)),
             format!("data_dir = {}", quoted(self.data_dir.display())),
+            format!("store = {}", quoted(shown_store(self.store.as_ref()))),
             format!("listen = {}", quoted(self.listen)),
             format!("public_url = {}", quoted(self.public_url(self.listen))),
             format!("shutdown_seconds = {}", self.shutdown.as_secs()),
@@ -81,6 +82,10 @@ impl Config {
         ]
         .join("\n")
     }
+}
+
+fn shown_store(store: Option<&StoreUrl>) -> String {
+    store.map(ToString::to_string).unwrap_or_default()
 }
 
 fn shown_path(path: Option<&Path>) -> String {

@@ -25,6 +25,7 @@ fn the_defaults() {
     insta::assert_snapshot!(Config::default().render(), @r#"
     environment = "sandbox"
     data_dir = "harkara-data"
+    store = ""
     listen = "127.0.0.1:8080"
     public_url = "http://127.0.0.1:8080/"
     shutdown_seconds = 30
@@ -309,4 +310,39 @@ fn a_file_is_read_from_disk() {
     std::fs::write(&path, "listen = '127.0.0.1:1'").unwrap();
     let config = Config::load(Some(&path), std::iter::empty()).unwrap();
     assert_eq!(config.listen.port(), 1);
+}
+
+/// What is used of a store in these variables, as it is shown, and as it is said when it is refused.
+fn store_of(variables: &[(&str, &str)]) -> String {
+    let variables = variables.iter().copied();
+    let env = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    match Config::load(None, env) {
+        Ok(config) => format!("{:?}", config.store),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_store_is_shown_without_its_password() {
+    let ours = ("HARKARA_STORE", "postgres://me:secret@db.example/pay");
+    let other = (
+        "DATABASE_URL",
+        "postgresql://db.example/app?user=me&password=secret",
+    );
+    let shown = [
+        store_of(&[]),
+        store_of(&[ours]),
+        store_of(&[other]),
+        store_of(&[ours, other]),
+        store_of(&[("DATABASE_URL", "mysql://me:secret@db.example/app")]),
+        store_of(&[("HARKARA_STORE", "mysql://me:secret@db.example/app")]),
+    ];
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    None
+    Some(postgres://***@db.example/pay)
+    Some(postgresql://db.example/app?user=me&password=***)
+    Some(postgres://***@db.example/pay)
+    None
+    use store = "mysql://***@db.example/app" from HARKARA_STORE: it must be empty, or postgres://user:password@host/database
+    "#);
 }

@@ -68,6 +68,12 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         shelf.values.remove(key);
     }
 
+    pub(super) fn forget_all(&self) {
+        let mut shelf = self.lock();
+        shelf.generation += 1;
+        shelf.values.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shelf<K, V>> {
         // No code of others runs under the lock, so a poisoned shelf is still whole.
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)

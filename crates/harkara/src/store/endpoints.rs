@@ -99,7 +99,7 @@ impl Store {
             let key = (merchant_id.as_str(), endpoint_id.as_str());
             let changed = pen.execute(sql, params![key.0, key.1, word, reason, micros(at)])?;
             found(changed, &endpoint_id)?;
-            pen.change(Changed::Merchant(merchant_id.clone()));
+            pen.change(Changed::Merchant(merchant_id.clone()))?;
             Ok(())
         })
         .await
@@ -180,7 +180,7 @@ fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64,
         let cause = format!("endpoint {id} is not at version {expected_version} any more");
         return Err(DbError::stale(cause));
     }
-    pen.change(Changed::Merchant(endpoint.merchant_id.clone()));
+    pen.change(Changed::Merchant(endpoint.merchant_id.clone()))?;
     Ok(version)
 }
 
@@ -201,7 +201,7 @@ fn delete(
         now.as_micros()
     ];
     found(pen.execute(sql, row)?, endpoint_id)?;
-    pen.change(Changed::Merchant(merchant_id.clone()));
+    pen.change(Changed::Merchant(merchant_id.clone()))?;
     withdraw(pen, merchant_id, endpoint_id, (reason, now))
 }
 

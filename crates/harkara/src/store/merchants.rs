@@ -126,7 +126,7 @@ impl Store {
                     "there is no key {key_id} to revoke"
                 ))),
                 _ => {
-                    pen.change(Changed::Key(key_id.clone()));
+                    pen.change(Changed::Key(key_id.clone()))?;
                     Ok(())
                 }
             }
@@ -195,7 +195,7 @@ fn put_merchant(pen: &mut Pen, row: &MerchantRow) -> Result<(), DbError> {
         );
         return Err(DbError::stale(cause));
     }
-    pen.change(Changed::Merchant(merchant_id.clone()));
+    pen.change(Changed::Merchant(merchant_id.clone()))?;
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! The store: what must outlive the process, in one file that one process owns.
+//! The store: what must outlive the process, in one file that one process owns, or in Postgres for
+//! as many nodes as there are.
 //!
 //! The only room that knows SQL; it never knows why a row changes. Callers hand in values
 //! ([`Commit`], [`Settle`]…) that say what is to be true together, and wait for the flush that
@@ -17,6 +18,7 @@ mod error;
 mod merchants;
 mod migrate;
 mod pen;
+mod postgres;
 mod readers;
 mod replays;
 mod rows;
@@ -30,6 +32,8 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::task::Poll;
 
 use harkara_core::delivery::NewDelivery;
 use harkara_core::endpoint::Endpoint;
@@ -46,9 +50,12 @@ use batch::flusher::{Flush, Progress};
 use bodies::Bodies;
 use cache::Cache;
 use pen::{Changed, Pen};
+use postgres::{Horizon, Membership, Server};
 use readers::Readers;
-use sql::Sql;
+use sql::{Sql, params};
 use units::{claim, commit, pull_in, settle, sweep};
+
+const FACT: &str = "select value from facts where name = ?1";
 
 /// A handle on the store; clones share it. When the last one goes, what is queued is written and
 /// the file is free for the next to open.
@@ -58,13 +65,29 @@ pub struct Store {
 }
 
 struct Shared {
-    committer: Committer,
+    /// Whoever is free takes the next unit. A file has one.
+    committers: Vec<Committer>,
+    next: AtomicUsize,
     readers: Readers,
     caches: Arc<Caches>,
     bodies: Arc<Bodies>,
     node: i64,
     written_at: Option<Timestamp>,
+    durability: String,
+    /// What only a store of many nodes has. The last to go, so that others see the end of us when
+    /// there is nothing more to come.
+    many: Option<Many>,
 }
+
+/// What it takes to be one of many.
+struct Many {
+    /// The last position that was known to be decided with all before it.
+    decided: AtomicI64,
+    _membership: Membership,
+}
+
+/// Connections that write, of one node. While one of them flushes the others go on.
+const WRITERS: usize = 4;
 
 /// Copies of what nearly every request asks for.
 struct Caches {
@@ -80,6 +103,12 @@ impl Caches {
             merchants: Cache::new(),
             keys: Cache::new(),
         }
+    }
+
+    fn forget_all(&self) {
+        self.endpoints.forget_all();
+        self.merchants.forget_all();
+        self.keys.forget_all();
     }
 
     fn forget(&self, changed: &Changed) {
@@ -114,36 +143,117 @@ impl Store {
         let readers = Readers::new(sqlite::readers(folder), progress);
         Ok(Self {
             shared: Arc::new(Shared {
-                committer,
+                committers: vec![committer],
+                next: AtomicUsize::new(0),
                 readers,
                 caches,
                 bodies,
                 node,
                 written_at,
+                durability: sqlite::DURABILITY.to_owned(),
+                many: None,
             }),
         })
     }
 
-    /// Whether there is a store in this folder already.
-    pub fn exists(folder: &Path) -> bool {
-        sqlite::database(folder).exists()
+    /// Joins the nodes of a store in Postgres, by its URL. Blocks for as long as that takes, and must
+    /// not be called by a task. Refused while the schema is not the one of this program.
+    pub fn connect(url: &str) -> Result<Self, DbError> {
+        let server = Arc::new(Server::parse(url)?);
+        let mut client = server.connect()?;
+        let durability = postgres::durability(&mut client)?;
+        migrate::check_postgres(&mut client)?;
+        let caches = Arc::new(Caches::new());
+        let membership = Membership::join(&server, caches.clone())?;
+        let node = membership.node();
+        let pen = || {
+            let writing = postgres::Writing::new(&server);
+            Pen::new(Box::new(writing), node, caches.clone())
+        };
+        let mut first = pen();
+        first.begin()?;
+        let bodies = Arc::new(Bodies::load(&first)?);
+        first.commit()?;
+        let committers = (0..WRITERS).map(|_| {
+            // The server flushes with each commit.
+            let flushed: Flush = Arc::new(|| Ok(()));
+            Committer::start(pen(), flushed, Arc::new(Progress::new()))
+        });
+        let committers = committers.collect::<Result<_, _>>()?;
+        let readers = Readers::new(postgres::readers(&server), Arc::new(Progress::new()));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                committers,
+                next: AtomicUsize::new(0),
+                readers,
+                caches,
+                bodies,
+                node,
+                written_at: None,
+                durability,
+                many: Some(Many {
+                    decided: AtomicI64::new(0),
+                    _membership: membership,
+                }),
+            }),
+        })
+    }
+
+    /// Brings the schema of a store in Postgres up to date, and says what was applied, or would be.
+    /// Blocks, and must not be called by a task.
+    pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, DbError> {
+        migrate::postgres(&mut Server::parse(url)?.connect()?, dry_run)
     }
 
     /// Writes what is queued, refuses what comes later, and empties the log into the file.
     pub async fn close(&self) {
-        self.shared.committer.close().await;
+        for committer in &self.shared.committers {
+            committer.close().await;
+        }
     }
 
     /// Returns when the store has failed for good (a flush was lost, the writer panicked): the
     /// process must end, for only a new start can tell what is on disk.
     pub async fn failed(&self) {
-        self.shared.committer.failed().await;
+        let each = self.shared.committers.iter();
+        let mut each: Vec<_> = each.map(|committer| Box::pin(committer.failed())).collect();
+        std::future::poll_fn(|context| {
+            let mut failed = each.iter_mut().map(|one| one.as_mut().poll(context));
+            match failed.any(|one| one.is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// When the file was last written to before this start, by the clock of then; a moment ahead of
     /// now says that the clock went back meanwhile.
     pub fn written_at(&self) -> Option<Timestamp> {
         self.shared.written_at
+    }
+
+    /// What an answered write survives, and by which settings.
+    pub fn durability(&self) -> &str {
+        &self.shared.durability
+    }
+
+    /// The value of something that a store has one of.
+    pub async fn fact(&self, name: &'static str) -> Result<Option<String>, DbError> {
+        self.read(move |conn| conn.first(FACT, params![name], |row| row.get(0)))
+            .await
+    }
+
+    /// The same; stores `value` where there is none yet.
+    pub async fn keep_fact(&self, name: &'static str, value: &str) -> Result<String, DbError> {
+        let value = value.to_owned();
+        self.write(move |pen| {
+            let sql = "insert into facts (name, value) values (?1, ?2) on conflict do nothing";
+            pen.execute(sql, params![name, value])?;
+            let known = pen.find(FACT, params![name], |row| row.get(0))?;
+            Ok(known.unwrap_or_else(|| value.clone()))
+        })
+        .await
     }
 
     /// The number of this start, which its claims are marked with. On SQLite those of earlier ones are
@@ -160,8 +270,7 @@ impl Store {
     pub async fn commit(&self, unit: Commit) -> Result<Committed, DbError> {
         // Packed here, in the caller's task: the writer is the one thread that all wait for.
         let packed = commit::Packed::of(&unit, &self.shared.bodies)?;
-        self.shared
-            .committer
+        self.committer()
             .offer(move |pen| commit::commit(pen, &unit, &packed))
             .await
     }
@@ -284,7 +393,36 @@ impl Store {
         &self,
         work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        self.shared.committer.write(work).await
+        self.committer().write(work).await
+    }
+
+    fn committer(&self) -> &Committer {
+        let Shared {
+            committers, next, ..
+        } = &*self.shared;
+        &committers[next.fetch_add(1, Ordering::Relaxed) % committers.len()]
+    }
+
+    /// The last position before which no event can appear any more. One writer's events appear in the
+    /// order of their positions.
+    async fn horizon(&self) -> Result<i64, DbError> {
+        let Some(many) = &self.shared.many else {
+            return Ok(i64::MAX);
+        };
+        let wait = async {
+            let mut horizon = self.read(Horizon::of).await?;
+            while !horizon.is_reached() {
+                tokio::time::sleep(postgres::LOOK_EVERY).await;
+                horizon = self.read(move |conn| horizon.look(conn)).await?;
+            }
+            many.decided.fetch_max(horizon.last, Ordering::Relaxed);
+            Ok::<_, DbError>(())
+        };
+        // Somebody who writes for long keeps the feed from what is newer, and nothing else.
+        tokio::time::timeout(postgres::PATIENCE, wait)
+            .await
+            .unwrap_or(Ok(()))?;
+        Ok(many.decided.load(Ordering::Relaxed))
     }
 
     async fn read<T: Send + 'static>(

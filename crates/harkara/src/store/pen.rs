@@ -5,6 +5,7 @@
 //! (`batch.rs`), and how the engine carries them out that of its [`Session`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -38,11 +39,18 @@ pub(super) trait Session: Sql + Send {
     /// Inserts a row whose `key` is a number that the engine gives it, and returns that.
     fn insert(&self, sql: &str, key: &str, params: Params<'_>) -> Result<i64, DbError>;
 
-    /// The position of the next event. Given out again only if the transaction is undone.
+    /// The position of the next event.
     fn take_position(&mut self) -> Result<i64, DbError>;
 
-    /// What to put behind a query for rows that nobody else may change before our transaction ends.
-    fn for_update(&self) -> &'static str;
+    /// The positions from this one on were not used, and may be given out again.
+    fn give_back(&mut self, position: i64);
+
+    /// Whether nobody else writes while our transaction is open.
+    fn is_alone(&self) -> bool;
+
+    /// Tells other nodes, once the transaction is true, that something has changed of which they may
+    /// have copies.
+    fn announce(&self, changed: &str) -> Result<(), DbError>;
 
     /// Ends the session in good order.
     fn close(self: Box<Self>) -> Result<(), DbError>;
@@ -64,6 +72,31 @@ pub(in crate::store) const LAST_SEQUENCE: &str = "
 pub(super) enum Changed {
     Merchant(MerchantId),
     Key(String),
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Merchant(merchant_id) => write!(f, "merchant {merchant_id}"),
+            Self::Key(key_id) => write!(f, "key {key_id}"),
+        }
+    }
+}
+
+impl Changed {
+    /// What another node has announced; `None` for what we have announced ourselves and what this
+    /// program does not know.
+    pub(super) fn announced(text: &str, us: i64) -> Option<Self> {
+        let (node, changed) = text.split_once(' ')?;
+        if node.parse() == Ok(us) {
+            return None;
+        }
+        match changed.split_once(' ')? {
+            ("merchant", id) => Some(Self::Merchant(MerchantId::new(id))),
+            ("key", id) => Some(Self::Key(id.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 /// How a unit that fails is undone.
@@ -90,6 +123,8 @@ pub(super) struct Pen {
     node: i64,
     /// The position of the event that comes next, if somebody has asked for it already.
     next_position: Option<i64>,
+    /// The first position that the unit under way has asked for.
+    first_position: Option<i64>,
     /// A unit has failed in the middle, and nothing but a rollback of all undoes its half.
     torn: bool,
     /// The numbers of texts that were looked up or stored.
@@ -106,6 +141,7 @@ impl Pen {
             session,
             node,
             next_position: None,
+            first_position: None,
             torn: false,
             words: HashMap::new(),
             subject: None,
@@ -125,6 +161,7 @@ impl Pen {
             None => self.session.take_position()?,
         };
         self.next_position = Some(next);
+        self.first_position.get_or_insert(next);
         Ok(next)
     }
 
@@ -159,7 +196,15 @@ impl Pen {
         {
             return Ok(*subject);
         }
-        let known = self.find_for_update(SUBJECT, params![merchant, key], |row| row.get(0))?;
+        let mut known = None;
+        self.each_locking(
+            (SUBJECT, "for update"),
+            params![merchant, key],
+            &mut |row| {
+                known = Some(row.get(0)?);
+                Ok(ControlFlow::Break(()))
+            },
+        )?;
         let subject = match known {
             Some(number) => Subject {
                 number,
@@ -194,9 +239,11 @@ impl Pen {
         Ok(last + 1)
     }
 
-    /// Has the cached copy of this forgotten once the batch is written.
-    pub(super) fn change(&mut self, changed: Changed) {
+    /// Has all copies of this forgotten once the batch is written.
+    pub(super) fn change(&mut self, changed: Changed) -> Result<(), DbError> {
+        self.session.announce(&format!("{} {changed}", self.node))?;
         self.changed.push(changed);
+        Ok(())
     }
 
     pub(super) fn forget_what_changed(&mut self) {
@@ -234,12 +281,18 @@ impl Pen {
     ) -> Result<T, DbError> {
         let changes = self.session.changes();
         self.subject = None;
+        self.next_position = None;
+        self.first_position = None;
         if undo == Undo::Savepoint {
             self.execute("savepoint unit", params![])?;
         }
         let result = work(self);
         if result.is_err() {
             self.words.clear();
+            self.next_position = None;
+            if let Some(first) = self.first_position {
+                self.session.give_back(first);
+            }
         }
         // Otherwise the engine has given up the whole transaction, savepoint included.
         if self.in_transaction() {
@@ -295,44 +348,43 @@ impl Pen {
         self.sql().first(sql, params, read)
     }
 
-    /// The same, and nobody else changes the row before our transaction ends.
-    pub(super) fn find_for_update<T>(
+    /// Shows the rows that a query finds, none of which anybody else changes before our transaction
+    /// ends: `lock` says so where there is anybody else.
+    pub(super) fn each_locking(
         &self,
-        sql: &str,
-        params: Params<'_>,
-        read: impl FnOnce(&Row<'_>) -> Result<T, DbError>,
-    ) -> Result<Option<T>, DbError> {
-        match self.session.for_update() {
-            "" => self.find(sql, params, read),
-            lock => self.find(&format!("{sql} {lock}"), params, read),
-        }
-    }
-
-    /// Shows the rows that a query finds, which nobody else changes before our transaction ends.
-    pub(super) fn each_for_update(
-        &self,
-        sql: &str,
+        (sql, lock): (&str, &str),
         params: Params<'_>,
         see: See<'_>,
     ) -> Result<(), DbError> {
-        match self.session.for_update() {
-            "" => self.session.each(sql, params, see),
-            lock => self.session.each(&format!("{sql} {lock}"), params, see),
+        match self.session.is_alone() {
+            true => self.session.each(sql, params, see),
+            false => self.session.each(&format!("{sql} {lock}"), params, see),
         }
     }
 
-    /// All rows that a query finds, which nobody else changes before our transaction ends.
-    pub(super) fn rows_for_update<T>(
+    /// All rows that a query finds, locked.
+    pub(super) fn rows_locking<T>(
         &self,
-        sql: &str,
+        sql: (&str, &str),
         params: Params<'_>,
         mut read: impl FnMut(&Row<'_>) -> Result<T, DbError>,
     ) -> Result<Vec<T>, DbError> {
         let mut rows = Vec::new();
-        self.each_for_update(sql, params, &mut |row| {
+        self.each_locking(sql, params, &mut |row| {
             rows.push(read(row)?);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(rows)
+    }
+
+    /// Waits until nobody else is changing the rows that a query finds, and keeps it so. What is read
+    /// after this is newer than what they changed.
+    pub(super) fn lock(&self, sql: &str, params: Params<'_>) -> Result<(), DbError> {
+        match self.session.is_alone() {
+            true => Ok(()),
+            false => self
+                .session
+                .each(sql, params, &mut |_| Ok(ControlFlow::Continue(()))),
+        }
     }
 }

@@ -25,11 +25,13 @@ impl Store {
     /// The position of a merchant's newest event; 0 when it has none.
     pub async fn last_position(&self, merchant_id: &MerchantId) -> Result<i64, DbError> {
         let merchant_id = merchant_id.clone();
-        let sql = "select coalesce(max(position), 0) from events where merchant = ?1";
+        let horizon = self.horizon().await?;
+        let sql = "
+            select coalesce(max(position), 0) from events where merchant = ?1 and position <= ?2";
         self.read(move |conn| {
             let merchant = word(conn, merchant_id.as_str())?;
             Ok(conn
-                .first(sql, params![merchant], |row| row.get(0))?
+                .first(sql, params![merchant, horizon], |row| row.get(0))?
                 .unwrap_or(0))
         })
         .await
@@ -129,7 +131,7 @@ impl Store {
         let merchant_id = merchant_id.clone();
         let sql = "
             select * from replay_jobs
-            where merchant_id = ?1 and (?2 is null or job_id < ?2)
+            where merchant_id = ?1 and (cast(?2 as text) is null or job_id < ?2)
             order by job_id desc limit ?3";
         self.read(move |conn| {
             let before = before.as_ref().map(ReplayJobId::as_str);
@@ -212,7 +214,7 @@ pub(in crate::store) const LOST: &str = "
     from deliveries d
     left join events e on e.position = d.delivery / 65536
     left join words w on w.word = e.name
-    where d.endpoint = ?2 and d.kind = 'event'
+    where e.merchant = ?1 and d.endpoint = ?2 and d.kind = 'event'
       and (d.state = 'exhausted' or d.state = 'withdrawn' or d.state = 'withheld')
       and d.delivery >= (?3 + 1) * 65536 and d.delivery < (?4 + 1) * 65536
     order by d.delivery limit ?5";

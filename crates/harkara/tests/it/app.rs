@@ -4,13 +4,15 @@
 //! sandbox's, with one name that leads to the test's own merchant server.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use harkara::app::App;
 use harkara::clock::Clock;
-use harkara::config::{Config, DestinationsConfig};
+use harkara::config::{Config, DestinationsConfig, StoreUrl};
 use harkara::receiver::{Arrival, MerchantServer, Reply as Answer};
+use harkara::store::Store;
 use harkara_webhook::{BasicCredentials, Receiver};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -20,6 +22,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+
+use crate::schema::store_url;
 
 /// The name under which endpoints of the tests are known; it leads to this machine.
 pub const SHOP: &str = "shop.merchant.example";
@@ -102,11 +106,21 @@ pub fn config(folder: &TempDir) -> Config {
         ..sandbox.destinations
     };
     Config {
+        store: store_at(folder.path()),
         data_dir: folder.path().join("data"),
         listen: "127.0.0.1:0".parse().unwrap(),
         destinations,
         ..sandbox
     }
+}
+
+/// The store of a test with this folder, ready to be used, if it is to be in Postgres.
+pub fn store_at(folder: &Path) -> Option<StoreUrl> {
+    let url = store_url(folder)?;
+    let migrating = url.clone();
+    let migrate = move || Store::migrate(&migrating, false).unwrap();
+    std::thread::spawn(migrate).join().unwrap();
+    StoreUrl::parse(&url)
 }
 
 /// A server and who may talk to it; the same whether it runs in the test's process or its own.

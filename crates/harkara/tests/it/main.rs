@@ -21,6 +21,7 @@ mod golden;
 mod hang_up;
 mod isolation;
 mod mandates;
+mod nodes;
 mod once;
 mod page;
 mod payments;
@@ -35,3 +36,6 @@ mod signatures;
 mod snapshots;
 mod stopping;
 mod tidy;
+
+#[path = "../shared/schema.rs"]
+mod schema;

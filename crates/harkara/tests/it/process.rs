@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::app::SHOP;
+use crate::app::{SHOP, store_at};
 
 /// A running `harkara serve`; killed when dropped.
 pub struct ServerProcess {
@@ -34,6 +34,7 @@ impl ServerProcess {
                 "HARKARA_DESTINATIONS__STATIC_NAMES",
                 format!("{SHOP}=127.0.0.1"),
             )
+            .envs(store_at(folder).map(|url| ("HARKARA_STORE", url.expose().to_owned())))
             .envs(settings.iter().map(|(name, value)| (*name, value.as_str())))
             .stderr(log)
             .stdout(Stdio::piped());

@@ -23,6 +23,9 @@ use super::sql::{Column, Param, Params, See, Sql, Value, Values, params};
 /// 3.51.3 mended a race between two connections that reset the log.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
+/// What an answered write survives.
+pub(super) const DURABILITY: &str = "sqlite WAL, flushed before each answer";
+
 /// Page size first: it is fixed once the file has content. With `synchronous=normal` a commit is in the
 /// log but not on the disk: [`flush`] puts it there, once for all that wait, before anybody is
 /// answered. The checkpoint runs inside the writer's commits, every 32 MB of log, and flushes by itself.
@@ -168,9 +171,17 @@ impl Session for Writing {
         Ok(self.position)
     }
 
-    /// Nobody else can.
-    fn for_update(&self) -> &'static str {
-        ""
+    fn give_back(&mut self, position: i64) {
+        self.position = position - 1;
+    }
+
+    fn is_alone(&self) -> bool {
+        true
+    }
+
+    /// There is nobody else.
+    fn announce(&self, _changed: &str) -> Result<(), DbError> {
+        Ok(())
     }
 
     /// Empties the log into the file.

@@ -79,11 +79,11 @@ async fn a_clock_that_went_back_delays_no_retry_beyond_its_wait() {
 
 #[tokio::test]
 async fn a_start_knows_when_the_store_was_last_written() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let next_year = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
-    let file = std::fs::File::open(sqlite::database(world.folder.path())).unwrap();
+    let file = std::fs::File::open(sqlite::database(world.place.folder())).unwrap();
     file.set_modified(next_year).unwrap();
-    let written_at = sqlite::written_at(world.folder.path());
+    let written_at = sqlite::written_at(world.place.folder());
     assert_eq!(written_at, Some(Timestamp::from_seconds(1_900_000_000)));
 }
 

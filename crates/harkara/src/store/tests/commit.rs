@@ -35,7 +35,8 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
 
     let mut stale = writes(vec![
         Write::Order(order("o-2", 1)),
-        Write::Order(order("o-1", 3)),
+        // Whichever of the three comes first.
+        Write::Order(order("o-1", 4)),
     ]);
     stale.events.push(event("lost", "o-2"));
     stale.idempotency = Some(NewIdempotencyKey {
@@ -57,21 +58,31 @@ async fn a_stale_guard_leaves_nothing_of_its_unit_and_all_of_the_others() {
     let cause = std::error::Error::source(&stale.unwrap_err())
         .unwrap()
         .to_string();
-    assert_eq!(cause, "order o-1 is not at version 2 any more");
-    let rows = "select (select group_concat(key || ' v' || version)
-            from orders join subjects using (subject))
-        || '; events ' || (select group_concat(event_id) from events)
-        || '; bodies ' || (select count(*) from event_bodies)
-        || '; deliveries ' || (select group_concat(delivery_id) from deliveries)
-        || '; keys ' || (select count(*) from idempotency_keys)";
-    let left = world.text(rows).await;
-    assert_eq!(
-        left,
-        "order/o-1 v2; events evt_before,evt_kept; bodies 2; deliveries before,kept; keys 0"
-    );
-    // The position that the failed unit took is given to the next.
-    assert_eq!(before.unwrap().events[0].position, 1);
-    assert_eq!(good.unwrap().events[0].position, 2);
+    assert_eq!(cause, "order o-1 is not at version 3 any more");
+    let (before, good) = (before.unwrap(), good.unwrap());
+    for (rows, left) in [
+        (
+            "select key || ' v' || version from orders join subjects using (subject)",
+            "order/o-1 v2",
+        ),
+        (
+            "select event_id from events order by event_id",
+            "evt_before,evt_kept",
+        ),
+        ("select count(*) from event_bodies", "Int(2)"),
+        (
+            "select delivery_id from deliveries order by delivery_id",
+            "before,kept",
+        ),
+        ("select count(*) from idempotency_keys", "Int(0)"),
+    ] {
+        assert_eq!(world.list(rows).await, left, "{rows}");
+    }
+    if world.place.is_file() {
+        // The position that the failed unit took is given to the next.
+        assert_eq!(before.events[0].position, 1);
+        assert_eq!(good.events[0].position, 2);
+    }
 }
 
 #[tokio::test]
@@ -297,7 +308,8 @@ async fn the_feed_is_in_commit_order_under_eight_writers() {
     }
     let feed = world.store.feed(&ms(), everything()).await.unwrap().events;
     let positions: Vec<i64> = feed.iter().map(|(e, _)| e.position).collect();
-    assert_eq!(positions, (1..=200).collect::<Vec<i64>>());
+    assert_eq!(positions.len(), 200);
+    assert!(positions.is_sorted());
     let sequences: Vec<i64> = feed
         .iter()
         .filter(|(e, _)| e.subject == "order/o-7")
@@ -329,21 +341,21 @@ async fn what_was_answered_is_there_after_a_restart_and_counting_goes_on() {
 
 #[tokio::test]
 async fn one_store_is_open_once_and_a_closed_one_says_so() {
-    let world = World::new().await;
-    let second = Store::open(world.folder.path()).err().unwrap();
+    let world = World::on_file().await;
+    let second = Store::open(world.place.folder()).err().unwrap();
     assert_eq!(second.kind, DbErrorKind::Down);
     world.store.close().await;
     assert_eq!(
         kind(world.store.commit(Commit::new(ms(), at(0))).await),
         DbErrorKind::Down
     );
-    let reopened = Store::open(world.folder.path()).unwrap();
+    let reopened = Store::open(world.place.folder()).unwrap();
     assert_eq!(reopened.node(), 2);
 }
 
 #[tokio::test]
 async fn a_writer_that_breaks_is_reported_and_takes_nothing_more() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let broken = world
         .store
         .write(|_| -> Result<(), DbError> { panic!("as the test wishes") });
@@ -357,7 +369,7 @@ async fn a_writer_that_breaks_is_reported_and_takes_nothing_more() {
 
 #[tokio::test]
 async fn after_a_lost_flush_nothing_is_accepted_and_nothing_is_tried_again() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let lost = world.store.write(|_| -> Result<(), DbError> {
         Err(DbError::down("as if the disk had not taken a flush"))
     });

@@ -11,7 +11,7 @@ use crate::store::units::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
 
 #[tokio::test]
 async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let settings = world.store.write(|pen| {
         let mut settings = String::new();
         for name in ["journal_mode", "synchronous", "page_size", "mmap_size"] {
@@ -33,7 +33,7 @@ async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_the_batch_and_the_store_goes_on_when_there_is_room() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let limit = |pages: &'static str| {
         world.store.write(move |pen| {
             let pragma = format!("pragma max_page_count = {pages}");
@@ -58,7 +58,7 @@ async fn a_full_disk_refuses_the_batch_and_the_store_goes_on_when_there_is_room(
 /// The conditions of partial indexes are worked out at each write.
 #[tokio::test]
 async fn hot_writes_make_no_temporary_tables() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     for sql in [INSERT_DELIVERY, settle::APPLY] {
         let steps = explain(&world, "explain", sql, "opcode").await;
         assert!(steps.contains(&"IdxInsert".to_owned()), "{steps:?}");
@@ -68,7 +68,7 @@ async fn hot_writes_make_no_temporary_tables() {
 
 #[tokio::test]
 async fn hot_reads_walk_partial_indexes() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let mut plans = String::new();
     for sql in [
         NEXT_ENDPOINT,
@@ -117,7 +117,7 @@ async fn hot_reads_walk_partial_indexes() {
 
 #[tokio::test]
 async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let copy = "
         insert into deliveries select delivery + value, delivery_id || value, endpoint, subject,
             sequence, kind, order_mode, url_override, state, reason, waiting_on, overtaking, attempts,
@@ -158,14 +158,14 @@ async fn a_sweep_costs_the_same_whatever_waits_for_a_dead_endpoint() {
 /// A page that had to be sorted would read all that follow it.
 #[tokio::test]
 async fn jobs_and_their_events_are_found_by_keys() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let mut plans = String::new();
     for sql in [LOST, ANY, RUNNING, DELIVERED_OF_MOMENT] {
         plans.push_str(&plan(&world, sql).await);
     }
     insta::assert_snapshot!(plans, @r"
     SEARCH d USING INDEX deliveries_lost (endpoint=? AND rowid>? AND rowid<?)
-    SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH e USING INTEGER PRIMARY KEY (rowid=?)
     SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
 
     SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
@@ -182,7 +182,7 @@ async fn jobs_and_their_events_are_found_by_keys() {
 /// One that had to be sorted would read all that follow it, bodies included.
 #[tokio::test]
 async fn a_page_of_the_feed_is_found_in_order() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let mut asks = vec![everything()];
     let mut of_order = everything();
     of_order.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
@@ -216,5 +216,5 @@ async fn explain(world: &World, how: &str, sql: &str, column: &str) -> Vec<Strin
 
 /// A connection of the test's own.
 fn connect(world: &World) -> rusqlite::Connection {
-    rusqlite::Connection::open(sqlite::database(world.folder.path())).unwrap()
+    rusqlite::Connection::open(sqlite::database(world.place.folder())).unwrap()
 }

@@ -9,10 +9,10 @@ use super::*;
 
 /// A store whose every flush waits until the test says how it ends, until the test drops that.
 fn with_gate() -> (World, mpsc::Sender<io::Result<()>>) {
-    let folder = tempfile::tempdir().unwrap();
+    let place = Place::file();
     let (gate, ends) = mpsc::channel::<io::Result<()>>();
     let ends = std::sync::Mutex::new(ends);
-    let store = Store::open_flushed_by(folder.path(), |folder| {
+    let store = Store::open_flushed_by(place.folder(), |folder| {
         let flush = sqlite::flush(folder)?;
         Ok(Arc::new(move || {
             ends.lock().unwrap().recv().unwrap_or(Ok(()))?;
@@ -20,7 +20,7 @@ fn with_gate() -> (World, mpsc::Sender<io::Result<()>>) {
         }))
     });
     let store = store.unwrap();
-    (World { store, folder }, gate)
+    (World { store, place }, gate)
 }
 
 type Writing = Pin<Box<dyn Future<Output = Result<(), DbError>>>>;

@@ -2,7 +2,8 @@
 //!
 //! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of
 //! deliveries (`lines`), claims (`claims`), what is shown (`views`), what is replayed (`replays`),
-//! what holds whatever happens (`interleavings`), and what is so of a file (`file`).
+//! what holds whatever happens (`interleavings`), and what is so of a file (`file`) or of
+//! Postgres (`postgres`).
 
 mod claims;
 mod commit;
@@ -10,6 +11,7 @@ mod file;
 mod flush;
 mod interleavings;
 mod lines;
+mod postgres;
 mod replays;
 mod views;
 
@@ -22,31 +24,39 @@ use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId, OrderId, Sub
 use harkara_core::retry::Ladder;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, WebhookVersion};
-use tempfile::TempDir;
 
-use super::sql::params;
+use super::sql::{Row, Value, params};
 use super::*;
+use crate::testing::Place;
 
 /// A store with one merchant, `ms`, who has one active endpoint, `ep_1`.
 struct World {
     store: Store,
-    folder: TempDir,
+    place: Place,
 }
 
 impl World {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        Self::at(Place::new()).await
+    }
+
+    /// The same on a file, whatever the tests are run on.
+    async fn on_file() -> Self {
+        Self::at(Place::file()).await
+    }
+
+    async fn at(place: Place) -> Self {
+        let store = place.open().await;
         store.put_endpoint(&endpoint("ep_1"), 0).await.unwrap();
-        Self { store, folder }
+        Self { store, place }
     }
 
     /// Stops as if by an orderly exit, and starts again.
     async fn reopen(self) -> Self {
-        let Self { store, folder } = self;
+        let Self { store, place } = self;
         drop(store);
-        let store = Store::open(folder.path()).unwrap();
-        Self { store, folder }
+        let store = place.open().await;
+        Self { store, place }
     }
 
     /// An event about `order` with one delivery to `ep_1`; they are called `evt_{name}` and `name`.
@@ -81,6 +91,19 @@ impl World {
             .await
             .unwrap()
             .unwrap()
+    }
+
+    /// What a query finds, texts or texts in bytes, in a line.
+    async fn list(&self, sql: &'static str) -> String {
+        let read = |row: &Row<'_>| {
+            Ok(match row.value(0.into())? {
+                Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Value::Text(text) => text.to_owned(),
+                other => format!("{other:?}"),
+            })
+        };
+        let found = self.store.read(move |conn| conn.rows(sql, params![], read));
+        found.await.unwrap().join(",")
     }
 
     /// Runs a query that returns one text.

@@ -134,8 +134,8 @@ fn due(
     (retried, from, to): (i64, i64, i64),
     limit: usize,
 ) -> Result<Vec<Due>, DbError> {
-    pen.rows_for_update(
-        DUE,
+    pen.rows_locking(
+        (DUE, "for update of d skip locked"),
         params![
             endpoint,
             retried,

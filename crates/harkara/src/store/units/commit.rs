@@ -57,6 +57,11 @@ pub(in crate::store) fn commit(
     if let Some(key) = &unit.idempotency {
         insert_idempotency_key(pen, merchant, key, unit.now)?;
     }
+    if let Some(first) = unit.events.first() {
+        // Nobody else writes about the same until we have, so that an event that comes later in its
+        // subject has a later position, too.
+        pen.subject(merchant, &first.event.subject.key())?;
+    }
     for (write, doc) in unit.writes.iter().zip(&packed.docs) {
         aggregates::write(pen, (merchant, merchant_id), write, doc.as_deref())?;
     }

@@ -40,7 +40,7 @@ pub(in crate::store) const UNSETTLED_BEFORE: &str = "
 pub(super) fn place(pen: &Pen, line: &Line, mode: OrderMode) -> Result<Place, DbError> {
     let mut place = Place::default();
     let before = params![line.subject, line.endpoint, line.sequence];
-    pen.each_for_update(UNSETTLED_BEFORE, before, &mut |row| {
+    pen.each_locking((UNSETTLED_BEFORE, "for update"), before, &mut |row| {
         let untried = row.word::<DeliveryState>("state")? == DeliveryState::Waiting
             || row.get::<_, i64>("attempts")? == 0;
         let waits = match mode {

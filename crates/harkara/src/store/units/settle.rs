@@ -99,12 +99,14 @@ pub(in crate::store) const STORED: &str = "
     join endpoints p on p.endpoint = d.endpoint
     where d.delivery_id = ?2 and p.merchant_id = ?1 and p.endpoint_id = ?3";
 
+/// In a statement of its own, for the next one sees what was changed until it began.
+const LOCK: &str = "select delivery from deliveries where delivery_id = ?1 for update";
+
 fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
-    let key = params![
-        settle.merchant_id.as_str(),
-        pack_id(prefix::DELIVERY, settle.delivery_id.as_str()),
-        settle.endpoint_id.as_str()
-    ];
+    let id = pack_id(prefix::DELIVERY, settle.delivery_id.as_str());
+    // Whoever is about to wait for this delivery holds it locked, and is seen once that is over.
+    pen.lock(LOCK, params![id])?;
+    let key = params![settle.merchant_id.as_str(), id, settle.endpoint_id.as_str()];
     pen.find(STORED, key, |row| {
         Ok(Stored {
             delivery: row.get("delivery")?,
@@ -316,7 +318,7 @@ fn stop(pen: &mut Pen, settle: &Settle, state: &EndpointState) -> Result<bool, D
         micros(at),
     ];
     let changed = pen.execute(sql, row)?;
-    pen.change(Changed::Merchant(settle.merchant_id.clone()));
+    pen.change(Changed::Merchant(settle.merchant_id.clone()))?;
     Ok(changed > 0)
 }
 

@@ -166,7 +166,8 @@ impl Store {
         bounds: Bounds,
     ) -> Result<FeedPage, DbError> {
         let (merchant_id, packed) = (merchant_id.clone(), self.shared.bodies.clone());
-        self.read_long(move |conn| feed(conn, &merchant_id, &ask, (&bounds, &packed)))
+        let horizon = self.horizon().await?;
+        self.read_long(move |conn| feed(conn, &merchant_id, (&ask, horizon), (&bounds, &packed)))
             .await
     }
 }
@@ -210,7 +211,7 @@ impl Wanted {
 fn feed(
     conn: &dyn Sql,
     merchant_id: &MerchantId,
-    ask: &FeedAsk,
+    (ask, horizon): (&FeedAsk, i64),
     (bounds, packed): (&Bounds, &Bodies),
 ) -> Result<FeedPage, DbError> {
     let filter = &ask.filter;
@@ -230,11 +231,13 @@ fn feed(
         }
         false => None,
     };
+    // What has not been reached is not looked at, so neither passed over.
+    let end = end.filter(|end| *end <= horizon);
     let wanted = params![
         merchant,
         ask.after,
         subject,
-        end.unwrap_or(i64::MAX),
+        end.unwrap_or(horizon),
         name,
         count(ask.limit)
     ];

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use harkara_core::retry::Ladder;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, WebhookVersion};
 use tempfile::TempDir;
+
+use crate::app::store_at;
 
 /// A day that a ladder can be read off easily.
 pub fn start() -> Timestamp {
@@ -83,10 +86,22 @@ pub struct World {
     _folder: TempDir,
 }
 
+/// The store of a test with this folder.
+fn open_store(folder: &Path) -> Store {
+    match store_at(folder) {
+        // On a thread of its own, for no task may connect.
+        Some(url) => std::thread::spawn(move || Store::connect(url.expose()))
+            .join()
+            .unwrap()
+            .unwrap(),
+        None => Store::open(&folder.join("data")).unwrap(),
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("data")).unwrap();
+        let store = open_store(folder.path());
         let vault = Arc::new(Vault::open_or_create(&folder.path().join("vault.keys")).unwrap());
         let clock = Clock::manual(start());
         let receiver = Arc::new(Scripted::default());

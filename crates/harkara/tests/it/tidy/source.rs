@@ -148,9 +148,27 @@ impl Source {
             false => format!("{directory}/{stem}"),
         };
         let modules = self.modules().into_iter();
-        modules
-            .flat_map(|m| [format!("{below}/{m}.rs"), format!("{below}/{m}/mod.rs")])
-            .collect()
+        let usual =
+            modules.flat_map(|m| [format!("{below}/{m}.rs"), format!("{below}/{m}/mod.rs")]);
+        usual.chain(self.elsewhere(directory)).collect()
+    }
+
+    /// The files that `#[path = "…"]` names, from this one's directory.
+    fn elsewhere(&self, directory: &str) -> impl Iterator<Item = String> {
+        self.text.lines().filter_map(|line| {
+            let path = line
+                .trim()
+                .strip_prefix("#[path = \"")?
+                .strip_suffix("\"]")?;
+            let mut parts: Vec<&str> = directory.split('/').collect();
+            for part in path.split('/') {
+                match part {
+                    ".." => drop(parts.pop()),
+                    part => parts.push(part),
+                }
+            }
+            Some(parts.join("/"))
+        })
     }
 
     /// The text of every string in the code.

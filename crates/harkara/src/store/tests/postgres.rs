@@ -1,0 +1,171 @@
+//! What is so only of Postgres: several nodes, transactions that overlap, connections that end.
+//!
+//! Each returns at once when the tests are run on SQLite.
+
+use std::collections::BTreeSet;
+
+use ::postgres::{Client, NoTls};
+
+use super::*;
+
+/// `None` unless the tests are run on Postgres.
+async fn world() -> Option<(World, Beside)> {
+    let world = World::new().await;
+    let url = world.place.url()?.to_owned();
+    Some((world, Beside::connect(url)))
+}
+
+/// A connection of the test's own. The client blocks, so it lives on a thread of its own.
+struct Beside(std::sync::mpsc::Sender<Job>);
+
+type Job = Box<dyn FnOnce(&mut Client) + Send>;
+
+impl Beside {
+    fn connect(url: String) -> Self {
+        let (jobs, queue) = std::sync::mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            let mut client = Client::connect(&url, NoTls).unwrap();
+            queue.iter().for_each(|job| job(&mut client));
+        });
+        Self(jobs)
+    }
+
+    /// Runs statements some time.
+    fn start(&self, sql: &'static str) {
+        let job = move |client: &mut Client| client.batch_execute(sql).unwrap();
+        self.0.send(Box::new(job)).unwrap();
+    }
+
+    /// Runs statements, and returns when they are done.
+    async fn run(&self, sql: &'static str) {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let job = move |client: &mut Client| done.send(client.batch_execute(sql)).unwrap();
+        self.0.send(Box::new(job)).unwrap();
+        is_done.await.unwrap().unwrap();
+    }
+}
+
+fn ids(page: &FeedPage) -> Vec<&str> {
+    let events = page.events.iter();
+    events.map(|(event, _)| event.event_id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_feed_passes_over_no_position_that_is_still_open() {
+    let Some((world, beside)) = world().await else {
+        return;
+    };
+    world.born("a", "o-1", None).await;
+    assert_eq!(world.store.last_position(&ms()).await.unwrap(), 1);
+    beside.run("begin; select nextval('event_positions')").await;
+    world.born("c", "o-2", None).await;
+    let first = world.store.feed(&ms(), everything()).await.unwrap();
+    assert_eq!(ids(&first), ["evt_a"], "b may yet come between them");
+    assert_eq!(world.store.last_position(&ms()).await.unwrap(), 1);
+    beside.run("rollback").await;
+    let mut rest = everything();
+    rest.after = first.next;
+    let rest = world.store.feed(&ms(), rest).await.unwrap();
+    assert_eq!((ids(&rest), rest.next), (vec!["evt_c"], 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_claim_at_once_never_have_the_same() {
+    let Some((world, _)) = world().await else {
+        return;
+    };
+    for n in 0..60 {
+        world.born(&format!("d{n}"), &format!("o-{n}"), None).await;
+    }
+    let other = World {
+        store: world.place.open().await,
+        place: Place::file(),
+    };
+    assert_ne!(world.store.node(), other.store.node());
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        let (here, there) = tokio::join!(world.claim(at(1), 4), other.claim(at(1), 4));
+        all.extend(here.into_iter().chain(there));
+    }
+    let different: BTreeSet<&str> = all.iter().map(|c| c.delivery_id.as_str()).collect();
+    assert_eq!((all.len(), different.len()), (60, 60));
+    assert!(all.iter().all(|claimed| claimed.fence == 1));
+}
+
+#[tokio::test]
+async fn what_a_node_holds_is_free_once_it_has_left() {
+    let Some((world, _)) = world().await else {
+        return;
+    };
+    let other = world.place.open().await;
+    world.born("a", "o-1", Some(at(30))).await;
+    let free = async |store: &Store| store.sweep(at(1)).await.unwrap().endpoints.len();
+    assert_eq!(free(&other).await, 0);
+    let World {
+        store,
+        place: _here,
+    } = world;
+    drop(store);
+    assert_eq!(free(&other).await, 1);
+}
+
+/// The commit that is under way when its connection ends may have been made or not: whoever asks again
+/// finds out, and has it once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_ended_at_any_moment_lose_nothing_and_double_nothing() {
+    let Some((world, beside)) = world().await else {
+        return;
+    };
+    const EVENTS: usize = 150;
+    let url = world.place.url().unwrap();
+    let schema = url.rsplit("%3D").next().unwrap().to_owned();
+    // Ours are known by where they look.
+    let end = format!(
+        "select pg_terminate_backend(a.pid) from pg_stat_activity a
+        where a.application_name = 'harkara' and a.pid in (
+            select pid from pg_locks where locktype = 'relation' and relation in (
+                select oid from pg_class where relnamespace = '{schema}'::regnamespace))"
+    );
+    let end: &'static str = end.leak();
+    let (mut refused, mut found) = (0, 0);
+    for n in 0..EVENTS {
+        // Not waited for: it happens somewhere in what follows.
+        beside.start(end);
+        loop {
+            let mut unit = Commit::new(ms(), at(0));
+            unit.events
+                .push(event(&format!("e{n}"), &format!("o-{}", n % 7)));
+            match world.store.commit(unit).await {
+                Ok(_) => break,
+                Err(error) if error.kind == DbErrorKind::Stale => {
+                    let id = EventId::new(format!("evt_e{n}"));
+                    if let Ok(Some(_)) = world.store.event(&ms(), &id).await {
+                        found += 1;
+                        break;
+                    }
+                }
+                Err(error) => {
+                    assert_eq!(error.kind, DbErrorKind::Busy, "{}", error.source);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    let feed = loop {
+        match world.store.feed(&ms(), everything()).await {
+            Ok(feed) => break feed,
+            Err(error) => assert_eq!(error.kind, DbErrorKind::Busy),
+        }
+    };
+    let different: BTreeSet<&str> = ids(&feed).into_iter().collect();
+    assert_eq!((feed.events.len(), different.len()), (EVENTS, EVENTS));
+    for n in 0..7 {
+        let key = format!("order/o-{n}");
+        let of_order = feed.events.iter().filter(|(event, _)| event.subject == key);
+        let sequences: Vec<i64> = of_order.map(|(event, _)| event.sequence).collect();
+        let expected: Vec<i64> = (1..).take(sequences.len()).collect();
+        assert_eq!(sequences, expected);
+    }
+    println!("{refused} refused, {found} found made");
+    assert!(refused > 0, "no connection was ended under a commit");
+}
