@@ -264,6 +264,7 @@ impl<'a> Pair<'a> {
             told: None,
             now: self.now,
             lease_until: self.some_lease(),
+            is_again: false,
         };
         let real = self.store.settle(settle.clone()).await;
         let settled = same(stale(real)?, self.model.settle(&settle))?;

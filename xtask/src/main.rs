@@ -82,7 +82,8 @@ fn main() -> Result<()> {
 fn test() -> Result<()> {
     needs::c_compiler()?;
     let oracles = needs::oracles()?;
-    let postgres = Postgres::start("")?;
+    let programs = postgres::programs()?;
+    let postgres = Postgres::start(programs.clone(), "")?;
     // What is ignored otherwise needs these.
     let oracles = ("TEST_ORACLES", oracles.as_os_str());
     cargo_with(
@@ -100,9 +101,10 @@ fn test() -> Result<()> {
     )?;
     let url = postgres.url();
     let postgres_url = ("TEST_POSTGRES", OsStr::new(&url));
+    let postgres_programs = ("TEST_POSTGRES_PROGRAMS", programs.as_os_str());
     eprintln!("the same once more, on Postgres: {url}");
     cargo_with(
-        &[oracles, postgres_url],
+        &[oracles, postgres_url, postgres_programs],
         &[
             "test",
             "--package",

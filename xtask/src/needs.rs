@@ -143,20 +143,13 @@ impl Need {
 
 /// Installs Debian's packages where nobody need be asked: as root on Debian and its kin.
 pub(crate) fn install(name: &str, packages: &[&str]) -> bool {
-    if !is_root() || !Path::new("/etc/debian_version").exists() {
+    if !crate::postgres::is_root() || !Path::new("/etc/debian_version").exists() {
         return false;
     }
     let shown = packages.join(" ");
     eprintln!("{name} is missing; installing {shown} with apt-get");
     let install = [&["install", "--yes", "--no-install-recommends"], packages];
     apt_get(&["update"]) && apt_get(&install.concat())
-}
-
-pub(crate) fn is_root() -> bool {
-    Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|out| out.stdout == b"0\n")
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

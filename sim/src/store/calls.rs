@@ -450,6 +450,7 @@ fn claimed(row: &Row, rate_per_second: Option<u32>) -> Claimed {
         sequence: row.sequence(),
         attempts: row.attempts,
         fence: row.fence,
+        node: row.epoch,
         lease_until: row.lease_until,
         kind: row.kind,
         url_override: None,

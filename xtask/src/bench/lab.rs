@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::figures::number;
 use super::processes::{Binaries, Server, Sink, harness};
+use crate::postgres::{self, Postgres};
 
 /// A run is taken this often, and the one in the middle is kept.
 const TIMES: usize = 3;
@@ -23,9 +24,10 @@ const TIMES: usize = 3;
 /// How long a run of a server that reaches what it must lasts.
 const RUN_SECONDS: f64 = 5.0;
 
-/// The share of `limit` that P1 and P2 must reach; the sizes of runs follow from them.
+/// The share of `limit` that P1, P2 and P4 must reach; the sizes of runs follow from them.
 const P1_MUST: f64 = 0.11;
 const P2_MUST: f64 = 0.06;
+const P4_MUST: f64 = 0.05;
 
 /// The name by which the server knows the sink, as in its certificate.
 const SINK_NAME: &str = "sink.bench.example";
@@ -142,6 +144,29 @@ impl Lab {
             scheme: "https",
             by: RATE,
             options: &format!("--adapter events --count {count}"),
+        })
+    }
+
+    /// P4: P1 on a Postgres of its own, whose commits are durable as ever.
+    pub(super) fn postgres(&self) -> Result<Value> {
+        let count = self.calls(P4_MUST)?;
+        self.once("postgres", || {
+            middle(RATE, || {
+                let postgres = Postgres::start(postgres::programs()?, "")?;
+                let url = postgres.url();
+                self.binaries.migrate(&url)?;
+                let setup = Setup {
+                    name: "postgres",
+                    scheme: "http",
+                    by: RATE,
+                    options: &format!("--adapter events --count {count}"),
+                };
+                let place = Place::new(&self.binaries)?;
+                let server = place.start_storing(&self.binaries, Some(&url))?;
+                let run = self.publish(&setup, &place, &server)?;
+                server.stop()?;
+                Ok(run)
+            })
         })
     }
 
@@ -311,11 +336,17 @@ impl Place {
 
     /// A server on the folder's store, which it finds as the last one left it.
     fn start_server(&self, binaries: &Binaries) -> Result<Server> {
+        self.start_storing(binaries, None)
+    }
+
+    /// The same with its store at a URL.
+    fn start_storing(&self, binaries: &Binaries, store: Option<&str>) -> Result<Server> {
         let folder = self.folder.path();
         let (name, ca_file) = (format!("{SINK_NAME}=127.0.0.1"), folder.join("ca.pem"));
         let settings = [
             ("DESTINATIONS__STATIC_NAMES", OsStr::new(&name)),
             ("DESTINATIONS__CA_FILE", ca_file.as_os_str()),
+            ("STORE", OsStr::new(store.unwrap_or_default())),
         ];
         Server::start(binaries, folder, &settings)
     }

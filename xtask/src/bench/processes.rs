@@ -35,6 +35,19 @@ pub(super) struct Binaries {
     pub(super) harness: PathBuf,
 }
 
+impl Binaries {
+    /// Prepares a store in Postgres.
+    pub(super) fn migrate(&self, url: &str) -> Result<()> {
+        let status = Command::new(&self.server)
+            .args(["migrate", "--store", url])
+            .stdout(Stdio::null())
+            .status();
+        let status = status.context("failed to start the server's migration")?;
+        ensure!(status.success(), "the migration failed ({status})");
+        Ok(())
+    }
+}
+
 /// A process that ends with its handle.
 struct Process {
     child: Child,

@@ -45,6 +45,10 @@ pub struct Attempter {
 impl Attempter {
     /// Makes an attempt and says what there is to tell the dispatcher.
     pub async fn attempt(&self, claimed: Claimed) -> Input {
+        // Others may be at it, or will be before this attempt could be settled.
+        if !self.store.holds(&claimed) {
+            return Input::Unsent(Box::new(Unsent::of(&claimed)));
+        }
         let Some(endpoint) = self.endpoint(&claimed).await else {
             return Input::Unsent(Box::new(Unsent::of(&claimed)));
         };

@@ -139,6 +139,8 @@ pub type Key = (MerchantId, EndpointId);
 pub struct Dispatcher {
     limits: Limits,
     lanes: HashMap<Key, Lane>,
+    /// How many there are of us, on as many nodes.
+    nodes: u32,
     permits: Permits,
     /// Lanes that may be able to start something, each at most once; they take turns.
     turns: VecDeque<Key>,
@@ -159,6 +161,7 @@ impl Dispatcher {
         Self {
             limits,
             lanes: HashMap::default(),
+            nodes: 1,
             permits: Permits::new(limits.permits, limits.permits_per_merchant),
             turns: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -204,6 +207,15 @@ impl Dispatcher {
         }
         self.start(now, &mut actions);
         actions
+    }
+
+    /// Keeps to its part of what an endpoint and a merchant may have over all nodes. A node of its own
+    /// has its own permits for the process and for addresses.
+    pub fn divide_among(&mut self, nodes: u32) {
+        self.nodes = nodes.max(1);
+        let part =
+            self.limits.permits_per_merchant / usize::try_from(self.nodes).unwrap_or(usize::MAX);
+        self.permits.set_per_merchant(part.max(1));
     }
 
     /// When to call `step` even if nothing happens.
@@ -320,8 +332,10 @@ impl Dispatcher {
         }
         for due in sweep.endpoints {
             let key = (due.merchant_id, due.endpoint_id);
+            let nodes = self.nodes;
             let lane = self.lane(&key, now);
             lane.backlog = true;
+            lane.nodes = nodes;
             lane.learn(due.health, now);
             self.queue(key);
         }
@@ -411,6 +425,7 @@ impl Dispatcher {
                 continue;
             }
             lane.place = Place::Out;
+            lane.nodes = self.nodes;
             let room = self.permits.room(&key.0, lane.class(), lane.held);
             let mut expired = Vec::new();
             let step = lane.step(now, needed_until, room, &mut expired);
@@ -555,6 +570,7 @@ impl Dispatcher {
             told,
             now,
             lease_until,
+            is_again: false,
         };
         actions.push(Action::Settle {
             settle: Box::new(settle),

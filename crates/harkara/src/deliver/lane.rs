@@ -87,6 +87,9 @@ pub(super) struct Lane {
     next_serial: u64,
     /// Attempts begun before the breaker last opened say nothing about it any more.
     stray_before: u64,
+    /// How many nodes share what the endpoint may be sent.
+    pub(super) nodes: u32,
+    ceiling: usize,
     rate_per_second: Option<u32>,
     /// When the next attempt may start, by the rate.
     rate_at: Timestamp,
@@ -123,6 +126,8 @@ impl Lane {
             is_new: true,
             next_serial: 1,
             stray_before: 0,
+            nodes: 1,
+            ceiling,
             rate_per_second: None,
             rate_at: now,
             crowded_until: None,
@@ -138,10 +143,12 @@ impl Lane {
         self.class
     }
 
-    /// What the store remembers, told to a lane that has seen nothing itself. Told once: a probe that
-    /// a clock ahead of ours has set would be put off by every sweep.
+    /// What the store remembers, told to a lane that has seen nothing itself; among several nodes to any,
+    /// for what differs from what we wrote was written by another. Told once: a probe that a clock ahead
+    /// of ours has set would be put off by every sweep.
     pub(super) fn learn(&mut self, stored: Option<Health>, now: Timestamp) {
-        if self.is_new && self.stored.as_ref() != Some(&stored) {
+        let may_be_news = self.is_new || self.nodes > 1;
+        if may_be_news && self.stored.as_ref() != Some(&stored) {
             self.health = stored.clone().unwrap_or_default();
             self.health.pull_in(now);
             self.stored = Some(stored);
@@ -247,7 +254,7 @@ impl Lane {
         if let Some(until) = self.crowded_until.filter(|until| *until > now) {
             return Step::Sleep(until);
         }
-        let window = self.health.window(self.pace.limit());
+        let window = self.health.window(self.limit());
         if let Some(at) = self.next_sendable(needed_until, window, expired) {
             if let Some(start_at) = self.rate_start(now) {
                 return Step::Sleep(start_at);
@@ -289,7 +296,7 @@ impl Lane {
         expired: &mut Vec<Held>,
     ) -> Option<usize> {
         let open = self.health.is_open();
-        let full = self.in_flight >= if open { self.pace.limit() } else { window };
+        let full = self.in_flight >= if open { self.limit() } else { window };
         let full = full && !planted(Bug::PermitsIgnored);
         (!full)
             .then(|| self.next_ready(0, needed_until, expired, |_| true))
@@ -337,11 +344,23 @@ impl Lane {
         self.held > self.in_flight + self.asked.map_or(0, |(wanted, _)| wanted)
     }
 
+    /// How many attempts may be in flight from here: what the endpoint has shown that it takes, within
+    /// this node's part of what any endpoint may have.
+    fn limit(&self) -> usize {
+        let nodes = usize::try_from(self.nodes).unwrap_or(usize::MAX);
+        self.pace.limit().min((self.ceiling / nodes).max(1))
+    }
+
+    /// The time between two attempts from here, if the endpoint has a rate.
+    fn interval(&self) -> Option<Duration> {
+        let rate = self.rate_per_second?.max(1);
+        Some(Duration::from_secs(1) * self.nodes / rate)
+    }
+
     /// No more than may start within a second lies here waiting for the rate.
     fn within_rate(&self, free: usize) -> usize {
-        let rate = self
-            .rate_per_second
-            .and_then(|rate| usize::try_from(rate).ok());
+        let rate = self.rate_per_second.map(|rate| rate / self.nodes);
+        let rate = rate.and_then(|rate| usize::try_from(rate).ok());
         rate.map_or(free, |rate| {
             free.min(rate.saturating_sub(self.ready.len()).max(1))
         })
@@ -366,8 +385,8 @@ impl Lane {
         self.busy.insert(claimed.subject.clone(), flight);
         self.in_flight += 1;
         self.used_at = now;
-        if let Some(rate) = self.rate_per_second {
-            self.rate_at = self.rate_at.max(now).plus(interval(rate));
+        if let Some(interval) = self.interval() {
+            self.rate_at = self.rate_at.max(now).plus(interval);
         }
     }
 
@@ -391,7 +410,7 @@ impl Lane {
         (now, disable_after): (Timestamp, Duration),
     ) -> Lesson {
         // What a breaker lets through is not what the permits allow, and teaches nothing about them.
-        let full = self.health.breaker == Breaker::Closed && self.in_flight >= self.pace.limit();
+        let full = self.health.breaker == Breaker::Closed && self.in_flight >= self.limit();
         self.in_flight = self.in_flight.saturating_sub(1);
         self.is_new = false;
         self.used_at = now;
@@ -417,7 +436,7 @@ impl Lane {
             && serial >= self.stray_before;
         let was_open = self.health.is_open();
         let news = match sign {
-            Sign::Well if tells => self.health.succeeded(self.pace.limit()),
+            Sign::Well if tells => self.health.succeeded(self.limit()),
             Sign::Ill if tells => self.health.failed(now, disable_after),
             Sign::Well | Sign::Ill | Sign::None => None,
         };
@@ -467,7 +486,7 @@ impl Lane {
 
     /// The clock went back: nothing may lie further away than it could have been put from now.
     pub(super) fn pull_in(&mut self, now: Timestamp) {
-        let longest = self.rate_per_second.map_or(Duration::ZERO, interval);
+        let longest = self.interval().unwrap_or_default();
         self.rate_at = self.rate_at.min(now.plus(longest));
         self.crowded_until = self.crowded_until.map(|until| until.min(now.plus(CROWDED)));
         self.used_at = self.used_at.min(now);
@@ -489,9 +508,4 @@ impl Lane {
             && self.place == Place::Out
             && self.timer.is_none()
     }
-}
-
-/// The time between two attempts at a rate.
-fn interval(rate_per_second: u32) -> Duration {
-    Duration::from_secs(1) / rate_per_second.max(1)
 }

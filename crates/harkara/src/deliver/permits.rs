@@ -68,6 +68,11 @@ impl Permits {
         }
     }
 
+    /// Changes how many a merchant may have. Those that it has above that stay until they are given back.
+    pub(super) fn set_per_merchant(&mut self, per_merchant: usize) {
+        self.per_merchant = per_merchant;
+    }
+
     /// How many more a lane that holds `lane_held` may take, or what keeps it from any.
     pub(super) fn room(
         &self,

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use harkara_core::time::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::attempt::Attempter;
 use super::dispatcher::{Action, Dispatcher, Input, Limits, Unsent};
 use super::inbox::Inbox;
 use crate::clock::Clock;
-use crate::store::{Claimed, DbError, Settle, Settled, Store};
+use crate::store::{Claimed, DbError, DbErrorKind, Settle, Settled, Store};
 
 /// Inputs that one turn takes at most, so that sends start while more come in.
 const TURN_MAX: usize = 1024;
@@ -46,10 +47,14 @@ impl Loop {
         tokio::spawn(settle_in_order(self.store.clone(), coming));
         let (starting, unproven) = mpsc::unbounded_channel();
         tokio::spawn(start_in_turn(self.attempter.clone(), unproven));
-        let ways = Ways { settling, starting };
+        let mut ways = Ways {
+            settling,
+            starting,
+            releasing: JoinSet::new(),
+        };
         // The dispatcher notices a clock that goes back, but not one that went back before it began.
         if self.store.written_at() > Some(self.clock.now()) {
-            self.carry_out(vec![Action::PullIn], &ways);
+            self.carry_out(vec![Action::PullIn], &mut ways);
         }
         let mut inputs = Vec::new();
         loop {
@@ -65,17 +70,21 @@ impl Loop {
             }
             if told_to_stop {
                 stopping = true;
-                self.carry_out(dispatcher.drain(), &ways);
+                self.carry_out(dispatcher.drain(), &mut ways);
             }
+            dispatcher.divide_among(self.store.nodes());
             let actions = dispatcher.step(inputs.drain(..), self.clock.now());
-            self.carry_out(actions, &ways);
+            self.carry_out(actions, &mut ways);
             if stopping && dispatcher.is_idle() {
+                // What is given back is free for others at once, if the store is still open.
+                while ways.releasing.join_next().await.is_some() {}
                 return;
             }
         }
     }
 
-    fn carry_out(&self, actions: Vec<Action>, ways: &Ways) {
+    fn carry_out(&self, actions: Vec<Action>, ways: &mut Ways) {
+        while ways.releasing.try_join_next().is_some() {}
         for action in actions {
             let (store, inbox) = (self.store.clone(), self.inbox.clone());
             match action {
@@ -133,9 +142,9 @@ impl Loop {
                     });
                 }
                 Action::Release(leases) => {
-                    tokio::spawn(
-                        async move { heard(store.release(leases).await, "release claims") },
-                    );
+                    ways.releasing.spawn(async move {
+                        heard(store.release(leases).await, "release claims");
+                    });
                 }
             }
         }
@@ -147,6 +156,8 @@ struct Ways {
     settling: mpsc::UnboundedSender<(Settle, Report)>,
     /// Attempts at endpoints that are not proven: new, failing or slow ones.
     starting: mpsc::UnboundedSender<(Claimed, Report)>,
+    /// Claims on their way back to the store.
+    releasing: JoinSet<()>,
 }
 
 fn start(attempter: &Arc<Attempter>, claimed: Claimed, report: Report) {
@@ -195,12 +206,43 @@ async fn settle_in_order(store: Store, mut coming: mpsc::UnboundedReceiver<(Sett
 }
 
 async fn settle(store: Store, settles: Vec<Settle>, reports: Vec<Report>) {
-    let Some(results) = heard(store.settle_all(settles).await, "settle deliveries") else {
+    let Some(results) = heard(settle_at_last(&store, settles).await, "settle deliveries") else {
         return;
     };
     for (report, result) in reports.into_iter().zip(results) {
         report.settled(heard(result, "settle a delivery"));
     }
+}
+
+/// A store that takes nothing just now (its disk is full, its server starts anew) is asked again: until
+/// a settle is made, nothing that stands behind it in its line can go.
+async fn settle_at_last(
+    store: &Store,
+    mut settles: Vec<Settle>,
+) -> Result<Vec<Result<Settled, DbError>>, DbError> {
+    for wait in waits() {
+        match store.settle_all(settles.clone()).await {
+            Err(error) if error.kind == DbErrorKind::Busy => {
+                tracing::warn!(cause = %error.source, ?wait, "the store takes no settles; asking again");
+            }
+            result => return result,
+        }
+        tokio::time::sleep(wait).await;
+        for settle in &mut settles {
+            settle.is_again = true;
+        }
+    }
+    store.settle_all(settles).await
+}
+
+/// How long to wait before each time that a store is asked again: for as long, in all, as most leases
+/// last.
+fn waits() -> impl Iterator<Item = Duration> {
+    let longest = Duration::from_secs(1);
+    let doubled = std::iter::successors(Some(Duration::from_millis(50)), move |wait| {
+        Some((*wait * 2).min(longest))
+    });
+    doubled.take(64)
 }
 
 /// What a task will tell the dispatcher: its result, or that it ended without one. So that a task
@@ -266,6 +308,14 @@ mod tests {
     #[test]
     fn a_few_attempts_begin_one_by_one() {
         assert_eq!(turns(25), [1; 25]);
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_asked_for_a_minute() {
+        let first: Vec<u128> = waits().take(7).map(|wait| wait.as_millis()).collect();
+        assert_eq!(first, [50, 100, 200, 400, 800, 1_000, 1_000]);
+        let all: Duration = waits().sum();
+        assert_eq!(all, Duration::from_millis(60_550));
     }
 
     #[test]

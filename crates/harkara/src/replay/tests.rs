@@ -153,6 +153,7 @@ impl World {
                 told: None,
                 now: self.now(),
                 lease_until: None,
+                is_again: false,
             };
             self.store().settle(settle).await.unwrap();
         }

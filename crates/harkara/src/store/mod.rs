@@ -71,7 +71,7 @@ struct Shared {
     readers: Readers,
     caches: Arc<Caches>,
     bodies: Arc<Bodies>,
-    node: i64,
+    node: Arc<AtomicI64>,
     written_at: Option<Timestamp>,
     durability: String,
     /// What only a store of many nodes has. The last to go, so that others see the end of us when
@@ -83,7 +83,7 @@ struct Shared {
 struct Many {
     /// The last position that was known to be decided with all before it.
     decided: AtomicI64,
-    _membership: Membership,
+    membership: Membership,
 }
 
 /// Connections that write, of one node. While one of them flushes the others go on.
@@ -136,7 +136,8 @@ impl Store {
         let caches = Arc::new(Caches::new());
         let written_at = sqlite::written_at(folder);
         let (writing, node) = sqlite::Writing::open(folder)?;
-        let pen = Pen::new(Box::new(writing), node, caches.clone());
+        let node = Arc::new(AtomicI64::new(node));
+        let pen = Pen::new(Box::new(writing), node.clone(), caches.clone());
         let bodies = Arc::new(Bodies::load(&pen)?);
         let progress = Arc::new(Progress::new());
         let committer = Committer::start(pen, flush(folder)?, progress.clone())?;
@@ -167,8 +168,8 @@ impl Store {
         let membership = Membership::join(&server, caches.clone())?;
         let node = membership.node();
         let pen = || {
-            let writing = postgres::Writing::new(&server);
-            Pen::new(Box::new(writing), node, caches.clone())
+            let writing = postgres::Writing::new(&server, membership.in_doubt());
+            Pen::new(Box::new(writing), node.clone(), caches.clone())
         };
         let mut first = pen();
         first.begin()?;
@@ -193,7 +194,7 @@ impl Store {
                 durability,
                 many: Some(Many {
                     decided: AtomicI64::new(0),
-                    _membership: membership,
+                    membership,
                 }),
             }),
         })
@@ -256,10 +257,24 @@ impl Store {
         .await
     }
 
-    /// The number of this start, which its claims are marked with. On SQLite those of earlier ones are
-    /// free at once.
+    /// The number of this start, which its claims are marked with: those of an earlier one are
+    /// anybody's. It is another one once we have been taken for dead.
     pub fn node(&self) -> i64 {
-        self.shared.node
+        self.shared.node.load(Ordering::Relaxed)
+    }
+
+    /// How many nodes use the store, as far as we know.
+    pub fn nodes(&self) -> u32 {
+        let many = self.shared.many.as_ref();
+        many.map_or(1, |many| many.membership.nodes())
+    }
+
+    /// Whether a claim is still ours, as far as we can know: nobody has taken us for dead since, and
+    /// nobody is about to.
+    pub fn holds(&self, claimed: &Claimed) -> bool {
+        let many = self.shared.many.as_ref();
+        let is_cut_off = many.is_some_and(|many| many.membership.is_cut_off());
+        claimed.node == self.node() && !is_cut_off
     }
 
     /// Makes a state change true, with its events and their deliveries. `Stale` when a guard fails,

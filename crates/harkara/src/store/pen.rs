@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use harkara_core::id::MerchantId;
 
@@ -119,8 +120,8 @@ pub(super) struct Subject {
 /// The right to write: a session, and what only a writer knows.
 pub(super) struct Pen {
     session: Box<dyn Session>,
-    /// The node that our claims are marked with.
-    node: i64,
+    /// The node that our claims are marked with. It changes when we have been taken for dead.
+    node: Arc<AtomicI64>,
     /// The position of the event that comes next, if somebody has asked for it already.
     next_position: Option<i64>,
     /// The first position that the unit under way has asked for.
@@ -136,7 +137,11 @@ pub(super) struct Pen {
 }
 
 impl Pen {
-    pub(super) fn new(session: Box<dyn Session>, node: i64, caches: Arc<Caches>) -> Self {
+    pub(super) fn new(
+        session: Box<dyn Session>,
+        node: Arc<AtomicI64>,
+        caches: Arc<Caches>,
+    ) -> Self {
         Self {
             session,
             node,
@@ -151,7 +156,7 @@ impl Pen {
     }
 
     pub(super) fn node(&self) -> i64 {
-        self.node
+        self.node.load(Ordering::Relaxed)
     }
 
     /// The position that the next event will have.
@@ -241,7 +246,8 @@ impl Pen {
 
     /// Has all copies of this forgotten once the batch is written.
     pub(super) fn change(&mut self, changed: Changed) -> Result<(), DbError> {
-        self.session.announce(&format!("{} {changed}", self.node))?;
+        self.session
+            .announce(&format!("{} {changed}", self.node()))?;
         self.changed.push(changed);
         Ok(())
     }

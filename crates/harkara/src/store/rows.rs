@@ -226,6 +226,8 @@ pub struct Claimed {
     pub attempts: i64,
     /// Which claim this is; a settle must show it.
     pub fence: i64,
+    /// Whose claim it is.
+    pub node: i64,
     pub lease_until: Timestamp,
     pub kind: DeliveryKind,
     pub url_override: Option<String>,
@@ -277,6 +279,8 @@ pub struct Settle {
     /// Until when the deliveries that this one releases are claimed by us; `None` leaves them to a
     /// later claim.
     pub lease_until: Option<Timestamp>,
+    /// Nobody knows whether it was made before. If so, it changes nothing.
+    pub is_again: bool,
 }
 
 /// What is to be remembered of an endpoint's health.

@@ -39,3 +39,6 @@ mod tidy;
 
 #[path = "../shared/schema.rs"]
 mod schema;
+/// The same that the project's own commands start.
+#[path = "../../../../xtask/src/postgres/server.rs"]
+mod server;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,19 +14,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use harkara::clock::Clock;
 use harkara::config::StoreUrl;
-use harkara::receiver::{Arrival, MerchantServer};
+use harkara::receiver::{Arrival, MerchantServer, Reply as Answer};
+use harkara::store::Store;
 use harkara_core::id::digest;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{BasicCredentials, EventName, Receiver};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request};
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::app::{Merchant, SHOP, Server, store_at, try_send};
 use crate::process::{ServerProcess, key_of};
+use crate::server::Postgres;
 
 const NODES: usize = 3;
 const PUBLISHERS: u64 = 6;
@@ -43,10 +46,26 @@ struct World {
 impl World {
     /// `None` unless the tests are run on Postgres.
     async fn new() -> Option<Self> {
+        Self::with(|_| None).await
+    }
+
+    /// The same with a receiver that answers as scripted.
+    async fn with(
+        script: impl Fn(&Arrival) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let store = store_at(folder.path())?;
+        Some(Self::storing(folder, store, script).await)
+    }
+
+    /// On a store that is ready to be used.
+    async fn storing(
+        folder: TempDir,
+        store: StoreUrl,
+        script: impl Fn(&Arrival) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let receiver = Receiver::new(BasicCredentials::new("shop", "secret"));
-        let receiver = MerchantServer::start(SHOP, receiver, Clock::system(), |_| None)
+        let receiver = MerchantServer::start(SHOP, receiver, Clock::system(), script)
             .await
             .unwrap();
         fs::write(folder.path().join("ca.pem"), receiver.ca_pem()).unwrap();
@@ -64,10 +83,10 @@ impl World {
             fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
             fs::copy(world.data(0).join("vault.keys"), data.join("vault.keys")).unwrap();
         }
-        Some(world)
+        world
     }
 
-    fn data(&self, node: usize) -> std::path::PathBuf {
+    fn data(&self, node: usize) -> PathBuf {
         self.folder.path().join(format!("{node}/data"))
     }
 
@@ -165,6 +184,72 @@ async fn publish(
     acknowledged
 }
 
+/// Nodes at work, and publishers who turn to all of them.
+struct Cluster {
+    nodes: Vec<ServerProcess>,
+    addresses: Addresses,
+    stop: Arc<AtomicBool>,
+    publishers: JoinSet<BTreeMap<u64, Timestamp>>,
+}
+
+impl Cluster {
+    fn start(world: &World) -> Self {
+        let nodes: Vec<ServerProcess> = (0..NODES).map(|node| world.start(node)).collect();
+        let told = nodes.iter().map(|node| node.address.clone()).collect();
+        let addresses: Addresses = Arc::new(std::sync::Mutex::new(told));
+        let platform_key = key_of(&world.folder.path().join("0"), "platform.key");
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut publishers = JoinSet::new();
+        for publisher in 0..PUBLISHERS {
+            let to = (addresses.clone(), platform_key.clone());
+            publishers.spawn(publish(publisher, to, stop.clone()));
+        }
+        Self {
+            nodes,
+            addresses,
+            stop,
+            publishers,
+        }
+    }
+
+    /// Puts a new process in the place of one that has ended.
+    fn replace(&mut self, node: usize, process: ServerProcess) -> ServerProcess {
+        self.addresses.lock().unwrap()[node].clone_from(&process.address);
+        std::mem::replace(&mut self.nodes[node], process)
+    }
+
+    /// Ends publishing, waits until all that was acknowledged has arrived, and checks its order. Gives
+    /// how many those were, how many came twice, and how long the longest took.
+    async fn finish(&mut self, world: &World) -> (usize, usize, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        let publishers = std::mem::take(&mut self.publishers);
+        let each = publishers.join_all().await.into_iter().flatten();
+        let acknowledged: BTreeMap<u64, Timestamp> = each.collect();
+        let left = AtomicU64::new(0);
+        let all_there = |arrivals: &[Arrival]| {
+            let there = first_arrivals(arrivals);
+            let missing = acknowledged.keys().filter(|n| !there.contains_key(n));
+            left.store(missing.count() as u64, Ordering::Relaxed);
+            left.load(Ordering::Relaxed) == 0
+        };
+        let arrivals = world.receiver.until(all_there, PATIENCE).await;
+        let arrivals =
+            arrivals.unwrap_or_else(|_| panic!("{left:?} of those acknowledged are missing"));
+
+        let there = first_arrivals(&arrivals);
+        for (n, (place, _)) in &there {
+            let (count, publisher) = (n / PUBLISHERS, n % PUBLISHERS);
+            if count % 3 > 0 {
+                let before = (count - 1) * PUBLISHERS + publisher;
+                assert!(there[&before].0 < *place, "event {n} came before {before}");
+            }
+        }
+        let delays = acknowledged.iter().map(|(n, at)| there[n].1.since(*at));
+        let longest = delays.max().unwrap();
+        (acknowledged.len(), world.receiver.repeats(), longest)
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "how long the test takes is its caller's choice, and no setting"
@@ -179,69 +264,209 @@ async fn nodes_killed_at_random_lose_nothing_that_was_acknowledged() {
     let Some(world) = World::new().await else {
         return;
     };
-    let mut nodes: Vec<ServerProcess> = (0..NODES).map(|node| world.start(node)).collect();
-    let addresses: Addresses = Arc::default();
-    let told: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-    addresses.lock().unwrap().clone_from(&told);
-    let platform_key = key_of(&world.folder.path().join("0"), "platform.key");
-
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut publishers = JoinSet::new();
-    for publisher in 0..PUBLISHERS {
-        let to = (addresses.clone(), platform_key.clone());
-        publishers.spawn(publish(publisher, to, stop.clone()));
-    }
+    let mut cluster = Cluster::start(&world);
     let kills = kills();
     for kill in 0..kills {
         let dice = digest(&["kill", &kill.to_string()]);
         let wait = Duration::from_millis(20 + u64::from(dice[0]) * 2);
         tokio::time::sleep(wait).await;
         let victim = usize::from(dice[1]) % NODES;
-        nodes.remove(victim).kill();
-        nodes.insert(victim, world.start(victim));
-        addresses.lock().unwrap()[victim].clone_from(&nodes[victim].address);
+        // Killed first, for a folder is one process's at a time.
+        cluster.nodes[victim].child.kill().unwrap();
+        cluster.nodes[victim].child.wait().unwrap();
+        cluster.replace(victim, world.start(victim));
     }
-    stop.store(true, Ordering::Relaxed);
-    let acknowledged: BTreeMap<u64, Timestamp> =
-        publishers.join_all().await.into_iter().flatten().collect();
-
-    let left = AtomicU64::new(0);
-    let all_there = |arrivals: &[Arrival]| {
-        let there = first_arrivals(arrivals);
-        let missing = acknowledged.keys().filter(|n| !there.contains_key(n));
-        left.store(missing.count() as u64, Ordering::Relaxed);
-        left.load(Ordering::Relaxed) == 0
-    };
-    let arrivals = world.receiver.until(all_there, PATIENCE).await;
-    let arrivals =
-        arrivals.unwrap_or_else(|_| panic!("{left:?} of those acknowledged are missing"));
-
-    let there = first_arrivals(&arrivals);
-    for (n, (place, _)) in &there {
-        let (count, publisher) = (n / PUBLISHERS, n % PUBLISHERS);
-        if count % 3 > 0 {
-            let before = (count - 1) * PUBLISHERS + publisher;
-            assert!(there[&before].0 < *place, "event {n} came before {before}");
-        }
-    }
-    let delays = acknowledged.iter().map(|(n, at)| there[n].1.since(*at));
-    let longest = delays.max().unwrap();
+    let (acknowledged, repeats, longest) = cluster.finish(&world).await;
     assert!(
         longest < Duration::from_secs(30),
         "one came after {longest:?}"
     );
-    let repeats = world.receiver.repeats();
     // What a node has in flight is bounded by its permits at this endpoint.
     assert!(repeats as u64 <= kills * 64, "{repeats} repeats");
-    let shop = world.shop(&nodes[0].address);
-    let health = shop.server.platform(Method::GET, "/health", json!({}));
-    let health = health.await.ok();
     println!(
-        "{kills} kills of {NODES} nodes: {} acknowledged, all arrived in order, {repeats} twice; the \
-         longest came {longest:?} after its acknowledgement; {} pending",
-        acknowledged.len(),
-        health["deliveries"]["pending"],
+        "{kills} kills of {NODES} nodes: {acknowledged} acknowledged, all arrived in order, {repeats} \
+         twice; the longest came {longest:?} after its acknowledgement"
     );
+}
+
+/// As an upgrade would: each node in turn is told to stop, and another takes its place. Publishers see
+/// at most a refused connection, and turn to another node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_replaced_one_by_one_fail_no_call_and_repeat_nothing() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut cluster = Cluster::start(&world);
+    for round in 0..2 * NODES {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let node = round % NODES;
+        cluster.nodes[node].signal("TERM");
+        let status = cluster.nodes[node].child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+        cluster.replace(node, world.start(node));
+    }
+    let (acknowledged, repeats, longest) = cluster.finish(&world).await;
+    assert_eq!(repeats, 0, "what was in flight had ended");
+    println!("{acknowledged} acknowledged, none twice, the longest took {longest:?}");
+}
+
+/// A Postgres that is killed takes back nothing that was acknowledged, and the nodes find it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_killed_again_and_again_loses_nothing() {
+    const KILLS: usize = 5;
+    let Some(postgres) = postgres_of_its_own() else {
+        return;
+    };
+    let url = postgres.url();
+    let migrate = move || Store::migrate(&url, false).unwrap();
+    tokio::task::spawn_blocking(migrate).await.unwrap();
+    let store = StoreUrl::parse(&postgres.url()).unwrap();
+    let world = World::storing(tempfile::tempdir().unwrap(), store, |_| None).await;
+    let mut cluster = Cluster::start(&world);
+    for _ in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        postgres.kill().unwrap();
+        postgres.go_on().unwrap();
+    }
+    let (acknowledged, repeats, longest) = cluster.finish(&world).await;
+    println!(
+        "Postgres killed {KILLS} times: {acknowledged} acknowledged, all arrived in order, {repeats} \
+         twice; the longest came {longest:?} after its acknowledgement"
+    );
+}
+
+/// `None` unless the tests are run on Postgres.
+fn postgres_of_its_own() -> Option<Postgres> {
+    Some(Postgres::start(programs()?, "").unwrap())
+}
+
+fn programs() -> Option<PathBuf> {
+    std::env::var_os("TEST_POSTGRES_PROGRAMS").map(PathBuf::from)
+}
+
+#[tokio::test]
+async fn the_connection_is_encrypted_and_the_server_shown_to_be_itself() {
+    let Some(programs) = programs() else {
+        return;
+    };
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
+    // Free a moment ago; Postgres cannot be told to pick one.
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let settings = format!(
+        "listen_addresses = 'localhost'\nport = {port}\nssl = on\nssl_cert_file = 'tls.pem'\n\
+         ssl_key_file = 'tls.key'"
+    );
+    let files = [("tls.pem", certificate.as_str()), ("tls.key", key.as_str())];
+    let _postgres = Postgres::start_with(programs, &settings, &files).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    fs::write(&authority, &certificate).unwrap();
+    let url = format!("postgres://harkara@localhost:{port}/postgres?sslmode=require");
+    let known = format!("{url}&sslrootcert={}", authority.display());
+    let tried = tokio::task::spawn_blocking(move || {
+        let stranger = Store::migrate(&url, false).unwrap_err();
+        Store::migrate(&known, false).unwrap();
+        (stranger, Store::connect(&known).unwrap())
+    });
+    let (stranger, store) = tried.await.unwrap();
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&*stranger.source);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    let causes = causes.join(": ");
+    assert!(causes.contains("certificate"), "{causes}");
+    let durability = store.durability();
+    assert!(durability.ends_with("encrypted connection"), "{durability}");
+}
+
+/// A node that stands still is taken for dead. What it then says of what others have done meanwhile
+/// changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stood_still_cannot_undo_what_others_did() {
+    let calls = AtomicU64::new(0);
+    // The first call is taken and never answered.
+    let script = move |_: &Arrival| {
+        let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        first.then(Answer::silence)
+    };
+    let Some(world) = World::with(script).await else {
+        return;
+    };
+    let stale = world.start(0);
+    let shop = world.shop(&stale.address);
+    let endpoint = shop.get("/endpoints").await.ok()["endpoints"][0].clone();
+    let path = format!("/endpoints/{}", endpoint["endpoint_id"].as_str().unwrap());
+    let patch = json!({ "events": { "ORDER_CREATED": true }, "timeout_seconds": 5 }).to_string();
+    shop.json(Method::PATCH, &path, &patch).await.ok();
+    let fields = [("order_id", "1"), ("amount", "8")];
+    shop.post("/orders", &fields).await.ok();
+    world
+        .receiver
+        .until(|all| all.len() == 1, PATIENCE)
+        .await
+        .unwrap();
+    stale.signal("STOP");
+
+    let other = world.start(1);
+    let there = world.shop(&other.address);
+    world
+        .receiver
+        .until(|all| all.len() == 2, PATIENCE)
+        .await
+        .unwrap();
+    let event = there.event("ORDER_CREATED").await;
+    let path = format!("/events/{}/deliveries", event["id"].as_str().unwrap());
+    let delivery = async || there.get(&path).await.ok()["deliveries"][0].clone();
+    let delivered = asked_until(&delivery, |delivery| delivery["state"] == "delivered").await;
+    let attempts = format!(
+        "/deliveries/{}/attempts",
+        delivered["delivery_id"].as_str().unwrap()
+    );
+    let attempts = async || there.get(&attempts).await.ok()["attempts"].clone();
+    stale.signal("CONT");
+    // Its own attempt has long run out of time, and it says so.
+    let all = asked_until(&attempts, |all| all.as_array().unwrap().len() == 2).await;
+    let late: Vec<(&Value, &Value)> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attempt| (&attempt["verdict"], &attempt["late"]))
+        .collect();
+    assert_eq!(
+        late,
+        [
+            (&json!("delivered"), &json!(false)),
+            (&json!("retry"), &json!(true))
+        ]
+    );
+    let after = delivery().await;
+    assert_eq!(after["state"], "delivered");
+    assert_eq!(world.receiver.arrivals().len(), 2);
+    let path = format!("/events/{}", event["id"].as_str().unwrap());
+    assert_eq!(there.get(&path).await.ok()["notified"], true);
+}
+
+/// Asks again and again until the answer is as it is to be.
+async fn asked_until<A: std::fmt::Debug>(
+    ask: &impl AsyncFn() -> A,
+    is_so: impl Fn(&A) -> bool,
+) -> A {
+    let again = async {
+        loop {
+            let answer = ask().await;
+            if is_so(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap()
 }
 
 /// Where in the list each event came first, and when.

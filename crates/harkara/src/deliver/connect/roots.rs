@@ -83,6 +83,13 @@ impl Roots {
         self.note.as_deref()
     }
 
+    /// For another protocol, to a server that must show a certificate for the name it is called by.
+    pub(crate) fn config_beside_http(&self) -> ClientConfig {
+        let mut config = self.client_config(Arc::clone(&self.verifier));
+        config.alpn_protocols.clear();
+        config
+    }
+
     fn client_config(&self, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])

@@ -109,6 +109,7 @@ impl Desk {
             sequence: 1,
             attempts: 0,
             fence: 1,
+            node: 1,
             lease_until: self.now.plus(SECOND * 120),
             kind: DeliveryKind::Event,
             url_override: None,
@@ -445,7 +446,21 @@ fn a_merchant_with_many_endpoints_has_256() {
 
 #[test]
 fn a_rate_spreads_attempts_over_the_second() {
+    let started = started_at_a_rate_of_ten(1);
+    assert!((30..=32).contains(&started), "{started}");
+}
+
+/// What an endpoint may be sent is divided, and no node asks another.
+#[test]
+fn a_rate_is_that_of_all_nodes_together() {
+    let started = started_at_a_rate_of_ten(5);
+    assert!((6..=7).contains(&started), "{started}");
+}
+
+/// How many attempts one of so many nodes starts within three seconds.
+fn started_at_a_rate_of_ten(nodes: u32) -> usize {
     let mut desk = Desk::new(1_000);
+    desk.dispatcher.divide_among(nodes);
     let shop = key("ms", "ep");
     let born = (0..100).map(|_| {
         let mut claimed = desk.delivery(&shop);
@@ -459,11 +474,22 @@ fn a_rate_spreads_attempts_over_the_second() {
     while desk.now.since(begin) < SECOND * 3 {
         desk.end(desk.sent.len(), 200, SECOND / 100);
         let wait = desk.dispatcher.next_wake().since(desk.now);
-        assert!(wait <= SECOND / 5, "{wait:?}");
+        assert!(wait <= SECOND / 5 * nodes, "{wait:?}");
         desk.pass(wait.max(Duration::from_millis(1)));
         started += desk.sent.len();
     }
-    assert!((30..=32).contains(&started), "{started}");
+    started
+}
+
+#[test]
+fn what_an_endpoint_and_a_merchant_may_have_is_divided_among_the_nodes() {
+    // Of 64 for an endpoint and for a merchant; an endpoint begins with 8.
+    for (nodes, in_flight) in [(1, 8), (8, 8), (16, 4), (64, 1), (100, 1)] {
+        let mut desk = Desk::new(64);
+        desk.dispatcher.divide_among(nodes);
+        desk.born(&key("ms", "ep"), 20);
+        assert_eq!(desk.sent.len(), in_flight, "{nodes} nodes");
+    }
 }
 
 #[test]
@@ -572,6 +598,40 @@ fn what_the_store_remembers_of_an_endpoint_holds_after_a_restart() {
     assert_eq!(desk.claims.len(), 0);
     desk.pass(SECOND * 5);
     assert_eq!(desk.claims[0].pick, Pick::LongestDue);
+}
+
+/// A breaker that another node has opened is ours as well, and so is its closing.
+#[test]
+fn among_several_nodes_the_store_tells_what_another_has_learned() {
+    for (nodes, heeded) in [(1, false), (2, true)] {
+        let mut desk = Desk::new(1_000);
+        desk.dispatcher.divide_among(nodes);
+        let shop = key("ms", "ep");
+        desk.born(&shop, 1);
+        desk.end(1, 200, SECOND / 10);
+        let mut health = Health::default();
+        for _ in 0..harkara_core::health::OPENS_AFTER {
+            health.failed(desk.now, SECOND * 86_400);
+        }
+        let told = |health| {
+            let (merchant_id, endpoint_id) = shop.clone();
+            let due = DueEndpoint {
+                merchant_id,
+                endpoint_id,
+                health,
+            };
+            Input::Swept(Some(Sweep {
+                endpoints: vec![due],
+                ..Sweep::default()
+            }))
+        };
+        desk.step(vec![told(Some(health))]);
+        assert_eq!(desk.claims.is_empty(), heeded, "{nodes} nodes");
+        if heeded {
+            desk.step(vec![told(None)]);
+            assert_eq!(desk.claims.len(), 1, "it is well again");
+        }
+    }
 }
 
 #[test]

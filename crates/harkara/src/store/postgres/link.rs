@@ -6,51 +6,15 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, NoTls, Statement};
+use postgres::{Client, Statement};
 
+use super::server::Server;
 use crate::store::error::{DbError, DbErrorKind};
 use crate::store::sql::{Column, Param, Params, See, Value, Values};
-
-/// A server whose network says nothing for so long is not waited for.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What every connection is told first. Statements name our tables only, so the search path is left as
-/// the URL or the role has it.
-const SETTINGS: &str = "
-    set application_name = 'harkara';
-    set default_transaction_isolation = 'read committed';
-    set synchronous_commit = on;
-    set lock_timeout = '5s';
-    set idle_in_transaction_session_timeout = '30s'";
-
-/// Where a store is.
-pub(in crate::store) struct Server {
-    config: Config,
-}
-
-impl Server {
-    /// Reads a `postgres://` URL.
-    pub(in crate::store) fn parse(url: &str) -> Result<Self, DbError> {
-        let mut config: Config = url.parse().map_err(|error| {
-            // The error does not repeat the URL, which has a password.
-            DbError::caused(DbErrorKind::Down, error)
-        })?;
-        config.connect_timeout(CONNECT_TIMEOUT);
-        config.keepalives_idle(Duration::from_secs(10));
-        Ok(Self { config })
-    }
-
-    pub(in crate::store) fn connect(&self) -> Result<Client, DbError> {
-        let mut client = self.config.connect(NoTls)?;
-        client.batch_execute(SETTINGS)?;
-        Ok(client)
-    }
-}
 
 /// What an answered write survives on this server. Refused where that is not even the end of its own
 /// process.
@@ -58,7 +22,8 @@ pub(in crate::store) fn durability(client: &mut Client) -> Result<String, DbErro
     let sql = "
         select current_setting('fsync'), current_setting('full_page_writes'),
             current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
-            current_setting('server_version')";
+            current_setting('server_version'),
+            (select ssl from pg_stat_ssl where pid = pg_backend_pid())";
     let row = client.query_one(sql, &[])?;
     let setting = |index| row.try_get::<_, String>(index);
     let (fsync, pages, commit) = (setting(0)?, setting(1)?, setting(2)?);
@@ -74,8 +39,12 @@ pub(in crate::store) fn durability(client: &mut Client) -> Result<String, DbErro
         names => format!("synchronous standbys {names}"),
     };
     let version = setting(4)?;
+    let connection = match row.try_get(5)? {
+        Some(true) => "encrypted connection",
+        Some(false) | None => "connection not encrypted",
+    };
     Ok(format!(
-        "postgres {version}, synchronous_commit={commit}, {standbys}"
+        "postgres {version}, synchronous_commit={commit}, {standbys}, {connection}"
     ))
 }
 

@@ -2,21 +2,24 @@
 //! `units/` and `views/`.
 //!
 //! Calls block, as SQLite's do: writers have a thread of their own, and reads run on the runtime's
-//! blocking threads. A connection that is lost is opened again when it is next needed. Which nodes
-//! there are is in `nodes.rs`, how far a feed may read in `horizon.rs`.
+//! blocking threads. A connection that is lost is opened again when it is next needed. Where the server
+//! is is in `server.rs`, which nodes there are in `nodes.rs`, how far a feed may read in `horizon.rs`.
 
 mod horizon;
 mod link;
 mod nodes;
+mod server;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use self::horizon::{Horizon, LOOK_EVERY, PATIENCE};
 use self::link::Link;
-pub(super) use self::link::{Server, durability};
+pub(super) use self::link::durability;
 pub(super) use self::nodes::Membership;
+pub(super) use self::server::Server;
 use super::error::{DbError, DbErrorKind};
 use super::pen::Session;
 use super::readers::{Open, Snapshots};
@@ -29,12 +32,15 @@ pub(super) struct Writing {
     /// A statement has failed, after which Postgres takes no other until it is taken back.
     spoiled: Cell<bool>,
     changes: Cell<u64>,
+    /// Set when nobody knows whether a commit was made.
+    in_doubt: Arc<AtomicBool>,
 }
 
 impl Writing {
-    pub(super) fn new(server: &Arc<Server>) -> Self {
+    pub(super) fn new(server: &Arc<Server>, in_doubt: Arc<AtomicBool>) -> Self {
         Self {
             link: Link::new(server),
+            in_doubt,
             begun: false,
             spoiled: Cell::new(false),
             changes: Cell::new(0),
@@ -85,12 +91,11 @@ impl Session for Writing {
         }
         self.begun = false;
         self.link.batch("commit").map_err(|error| {
-            let unknown = self.link.is_lost();
-            let kind = error.kind;
-            match unknown {
-                true => DbError::caused(DbErrorKind::Busy, Unknown(error)),
-                false => DbError { kind, ..error },
+            if !self.link.is_lost() {
+                return error;
             }
+            self.in_doubt.store(true, Ordering::Relaxed);
+            DbError::caused(DbErrorKind::Busy, Unknown(error))
         })
     }
 

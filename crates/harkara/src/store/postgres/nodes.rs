@@ -8,15 +8,15 @@
 //! again; what it held may have been taken over meanwhile, which its fences show. The same connection
 //! hears what other nodes have changed, so that no copy here outlives it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
 
-use super::link::Server;
+use super::server::Server;
 use crate::store::Caches;
 use crate::store::error::DbError;
 use crate::store::pen::Changed;
@@ -26,6 +26,10 @@ const BEAT: Duration = Duration::from_secs(2);
 
 /// How long it listens before it looks whether it is to leave.
 const LISTEN: Duration = Duration::from_millis(100);
+
+/// How long ago a node's last beat may be for it to go on sending. Less than the others wait by what a
+/// clock and a busy machine may be off.
+const CUT_OFF: Duration = Duration::from_secs(8);
 
 /// For how long a node may be silent before its claims are taken over, in microseconds.
 const SILENCE_US: i64 = 12_000_000;
@@ -42,9 +46,40 @@ const CLOCK: &str = "cast(extract(epoch from clock_timestamp()) * 1000000 as big
 
 /// Our being one of the nodes; over when it is dropped, and known to all at once.
 pub(in crate::store) struct Membership {
-    node: i64,
+    pulse: Arc<Pulse>,
     leaving: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread that beats tells everybody else.
+struct Pulse {
+    node: Arc<AtomicI64>,
+    last: Mutex<Instant>,
+    /// A commit may have been made without our knowing: there may be claims of ours that nobody here
+    /// knows of.
+    in_doubt: Arc<AtomicBool>,
+    /// How many there were at the last beat.
+    nodes: AtomicU32,
+}
+
+impl Pulse {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long ago a beat was, whatever happens to the time of day"
+    )]
+    fn new(node: i64) -> Self {
+        Self {
+            node: Arc::new(AtomicI64::new(node)),
+            last: Mutex::new(Instant::now()),
+            in_doubt: Arc::default(),
+            nodes: AtomicU32::new(1),
+        }
+    }
+
+    /// `began` is before the beat was written, for its date is somewhere between.
+    fn beaten(&self, began: Instant) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
 }
 
 impl Membership {
@@ -53,26 +88,46 @@ impl Membership {
         server: &Arc<Server>,
         caches: Arc<Caches>,
     ) -> Result<Self, DbError> {
-        let (node, client) = join(server)?;
+        let mut client = server.connect()?;
+        let node = enter(&mut client)?;
+        listen(&mut client)?;
         let leaving = Arc::new(AtomicBool::new(false));
+        let pulse = Arc::new(Pulse::new(node));
         let member = Member {
             server: server.clone(),
             caches,
-            node,
+            pulse: pulse.clone(),
             leaving: leaving.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-node".to_owned())
             .spawn(move || member.stay(client))?;
         Ok(Self {
-            node,
+            pulse,
             leaving,
             thread: Some(thread),
         })
     }
 
-    pub(in crate::store) fn node(&self) -> i64 {
-        self.node
+    /// Our number. Once the others have taken us for dead and we are back, it is another one.
+    pub(in crate::store) fn node(&self) -> Arc<AtomicI64> {
+        self.pulse.node.clone()
+    }
+
+    /// Set by whoever does not know whether a commit was made.
+    pub(in crate::store) fn in_doubt(&self) -> Arc<AtomicBool> {
+        self.pulse.in_doubt.clone()
+    }
+
+    /// How many nodes there were when we last looked, with us.
+    pub(in crate::store) fn nodes(&self) -> u32 {
+        self.pulse.nodes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the others may take us for dead at any moment.
+    pub(in crate::store) fn is_cut_off(&self) -> bool {
+        let last = self.pulse.last.lock();
+        last.unwrap_or_else(PoisonError::into_inner).elapsed() > CUT_OFF
     }
 }
 
@@ -86,28 +141,19 @@ impl Drop for Membership {
     }
 }
 
-/// On a thread of its own, for the client's calls block and no task may make them.
-fn join(server: &Arc<Server>) -> Result<(i64, Client), DbError> {
-    let mut client = server.connect()?;
-    let sql = "
-        insert into counters (name, value) values ('node', 1)
-        on conflict (name) do update set value = counters.value + 1
-        returning value";
-    let node = client.query_one(sql, &[])?.try_get(0)?;
-    beat(&mut client, node)?;
-    listen(&mut client, node)?;
-    Ok((node, client))
-}
-
 /// The thread's own side.
 struct Member {
     server: Arc<Server>,
     caches: Arc<Caches>,
-    node: i64,
+    pulse: Arc<Pulse>,
     leaving: Arc<AtomicBool>,
 }
 
 impl Member {
+    fn node(&self) -> i64 {
+        self.pulse.node.load(Ordering::Relaxed)
+    }
+
     fn stay(self, client: Client) {
         let mut client = Some(client);
         while !self.leaving.load(Ordering::Relaxed) {
@@ -118,7 +164,7 @@ impl Member {
             match result.and_then(|client| self.round(client)) {
                 Ok(open) => client = Some(open),
                 Err(error) => {
-                    let (node, cause) = (self.node, &error.source);
+                    let (node, cause) = (self.node(), &error.source);
                     tracing::warn!(%cause, node, "failed to say that this node is there; trying again");
                     std::thread::park_timeout(LISTEN);
                 }
@@ -126,23 +172,26 @@ impl Member {
         }
         if let Some(mut client) = client {
             // Nobody is waiting for us: at worst the others notice by our silence.
-            let _ = client.execute("delete from nodes where node = $1", &[&self.node]);
+            let _ = client.execute("delete from nodes where node = $1", &[&self.node()]);
         }
     }
 
-    /// Listens until the next beat, or until it is time to leave.
+    /// Beats, then listens until the next time, or until it is time to leave.
     #[expect(
         clippy::disallowed_methods,
         reason = "a stopwatch between two beats; the beats are dated by the database"
     )]
     fn round(&self, mut client: Client) -> Result<Client, DbError> {
-        beat(&mut client, self.node)?;
         let began_at = Instant::now();
-        while began_at.elapsed() < BEAT && !self.leaving.load(Ordering::Relaxed) {
+        self.beat(&mut client)?;
+        self.pulse.beaten(began_at);
+        let is_disturbed =
+            || self.leaving.load(Ordering::Relaxed) || self.pulse.in_doubt.load(Ordering::Relaxed);
+        while began_at.elapsed() < BEAT && !is_disturbed() {
             let mut told = client.notifications();
             let mut told = told.timeout_iter(LISTEN);
             while let Some(notice) = told.next()? {
-                if let Some(changed) = Changed::announced(notice.payload(), self.node) {
+                if let Some(changed) = Changed::announced(notice.payload(), self.node()) {
                     self.caches.forget(&changed);
                 }
             }
@@ -150,35 +199,67 @@ impl Member {
         Ok(client)
     }
 
+    /// Whoever was struck out is another node from here on: what it held is the others'. So is one that
+    /// does not know what it holds; those of its attempts that are under way may be made twice.
+    fn beat(&self, client: &mut Client) -> Result<(), DbError> {
+        if self.pulse.in_doubt.swap(false, Ordering::Relaxed) {
+            client.execute("delete from nodes where node = $1", &[&self.node()])?;
+        }
+        let sql = format!("update nodes set seen_at = {CLOCK} where node = $1");
+        if client.execute(&sql, &[&self.node()])? == 0 {
+            let (before, node) = (self.node(), enter(client)?);
+            self.pulse.node.store(node, Ordering::Relaxed);
+            tracing::warn!(
+                before,
+                node,
+                "this node is taken for dead; it goes on as another"
+            );
+        }
+        let sql = format!(
+            "delete from nodes where seen_at < {CLOCK} - $1
+              or case when seen_at < {CLOCK} - $2 then pg_try_advisory_xact_lock({LOCK}) end"
+        );
+        client.execute(&sql, &[&SILENCE_US, &SILENCE_AFTER_THE_END_US])?;
+        let count: i64 = client
+            .query_one("select count(*) from nodes", &[])?
+            .try_get(0)?;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.pulse.nodes.store(count, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// What was changed while nobody listened is not known, so no copy is kept.
     fn again(&self) -> Result<Client, DbError> {
         let mut client = self.server.connect()?;
-        beat(&mut client, self.node)?;
-        listen(&mut client, self.node)?;
+        listen(&mut client)?;
+        lock(&mut client, self.node())?;
         self.caches.forget_all();
         Ok(client)
     }
 }
 
-/// Hears what others change, and lets them see that this connection is there.
-fn listen(client: &mut Client, node: i64) -> Result<(), DbError> {
-    client.batch_execute("listen harkara_changed")?;
-    // Without the lock, if it should be somebody else's, the longer silence applies.
-    let sql = format!("select pg_try_advisory_lock({LOCK}) from nodes where node = $1");
-    client.query(&sql, &[&node])?;
-    Ok(())
+/// Takes a number that no node has had before.
+fn enter(client: &mut Client) -> Result<i64, DbError> {
+    let sql = "
+        insert into counters (name, value) values ('node', 1)
+        on conflict (name) do update set value = counters.value + 1
+        returning value";
+    let node = client.query_one(sql, &[])?.try_get(0)?;
+    let sql = format!("insert into nodes (node, seen_at) values ($1, {CLOCK})");
+    client.execute(&sql, &[&node])?;
+    lock(client, node)?;
+    Ok(node)
 }
 
-fn beat(client: &mut Client, node: i64) -> Result<(), DbError> {
-    let sql = format!(
-        "insert into nodes (node, seen_at) values ($1, {CLOCK})
-        on conflict (node) do update set seen_at = excluded.seen_at"
-    );
-    client.execute(&sql, &[&node])?;
-    let sql = format!(
-        "delete from nodes where seen_at < {CLOCK} - $1
-          or case when seen_at < {CLOCK} - $2 then pg_try_advisory_xact_lock({LOCK}) end"
-    );
-    client.execute(&sql, &[&SILENCE_US, &SILENCE_AFTER_THE_END_US])?;
+/// Hears what others change.
+fn listen(client: &mut Client) -> Result<(), DbError> {
+    Ok(client.batch_execute("listen harkara_changed")?)
+}
+
+/// Lets the others see that this connection is there. Should the lock be somebody else's, the longer
+/// silence applies.
+fn lock(client: &mut Client, node: i64) -> Result<(), DbError> {
+    let sql = format!("select pg_try_advisory_lock({LOCK}) from nodes where node = $1");
+    client.query(&sql, &[&node])?;
     Ok(())
 }

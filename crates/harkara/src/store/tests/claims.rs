@@ -409,3 +409,35 @@ async fn a_turn_is_settled_at_once_and_who_is_refused_is_refused_alone() {
     );
     assert_eq!(states, (DeliveryState::Delivered, DeliveryState::Pending));
 }
+
+/// The answer to a settle may be lost on its way: whoever asks again must not count the call twice.
+#[tokio::test]
+async fn a_settle_that_is_asked_for_again_is_made_once() {
+    let world = World::new().await;
+    let first = world.born("a", "o-1", Some(at(30))).await.claimed.remove(0);
+    world.born("b", "o-1", None).await;
+    let made = settle(&first, Verdict::RetryAt(at(9)), at(1));
+    let again = Settle {
+        is_again: true,
+        ..made.clone()
+    };
+    for settle in [made, again] {
+        world.store.settle(settle).await.unwrap();
+        let a = world.delivery("a").await;
+        assert_eq!((a.attempts, a.due_at), (1, Some(at(9))));
+        let calls = world.store.attempts(&ms(), &a.delivery_id).await.unwrap();
+        assert_eq!(calls.len(), 1);
+    }
+    // The first time was lost before it was made.
+    let mut due = world.claim(at(9), 10).await;
+    let a = due.iter().position(|c| c.delivery_id.as_str() == "a");
+    let second = due.remove(a.unwrap());
+    let lost = Settle {
+        is_again: true,
+        ..settle(&second, Verdict::Delivered, at(10))
+    };
+    world.store.settle(lost).await.unwrap();
+    let (a, b) = (world.delivery("a").await, world.delivery("b").await);
+    assert_eq!((a.state, a.attempts), (DeliveryState::Delivered, 1 + 1));
+    assert_eq!(b.state, DeliveryState::Pending);
+}

@@ -224,6 +224,7 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
         told: None,
         now,
         lease_until: None,
+        is_again: false,
     }
 }
 

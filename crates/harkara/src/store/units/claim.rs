@@ -91,8 +91,10 @@ fn called(pen: &Pen, ask: &ClaimAsk) -> Result<Option<Called>, DbError> {
 
 fn take(pen: &Pen, ask: &ClaimAsk, called: &Called, due: Due) -> Result<Unopened, DbError> {
     let lease_until = ask.lease_until.as_micros();
-    pen.execute(TAKE, params![due.delivery, pen.node(), lease_until])?;
+    let node = pen.node();
+    pen.execute(TAKE, params![due.delivery, node, lease_until])?;
     Ok(Unopened(Claimed {
+        node,
         rate_per_second: called.rate_per_second,
         ..due.claimed
     }))
@@ -160,6 +162,7 @@ fn read_due(row: &Row<'_>, ask: &ClaimAsk) -> Result<Due, DbError> {
         attempts: row.get("attempts")?,
         // `TAKE` counts this claim.
         fence: row.get::<_, i64>("fence")? + 1,
+        node: 0,
         lease_until: ask.lease_until,
         kind: row.word("kind")?,
         url_override: row.get("url_override")?,

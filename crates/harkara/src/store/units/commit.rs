@@ -276,7 +276,7 @@ fn insert_delivery(
     let due = state == DeliveryState::Pending;
     // A test is a person asking whether a paused endpoint could be resumed.
     let lease = lease_until.filter(|_| due && (called.now || new.kind == DeliveryKind::Test));
-    let fence = i64::from(lease.is_some());
+    let (fence, node) = (i64::from(lease.is_some()), pen.node());
     let now = now.as_micros();
     pen.execute(
         INSERT_DELIVERY,
@@ -295,7 +295,7 @@ fn insert_delivery(
             place.overtaking,
             due.then_some(now),
             fence,
-            lease.map_or(0, |_| pen.node()),
+            lease.map_or(0, |_| node),
             lease.map_or(0, Timestamp::as_micros),
             now,
             new.withheld.map(|_| now),
@@ -311,6 +311,7 @@ fn insert_delivery(
         sequence: event.sequence,
         attempts: 0,
         fence,
+        node,
         lease_until,
         kind: new.kind,
         url_override: new.url_override.clone(),

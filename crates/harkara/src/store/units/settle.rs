@@ -29,6 +29,10 @@ pub(in crate::store) fn settle(
     answer: Option<&[u8]>,
 ) -> Result<Done, DbError> {
     let stored = stored(pen, settle)?;
+    if settle.is_again && is_made(pen, settle, stored.delivery)? {
+        // What it released is due, and found by the next sweep.
+        return Ok(Default::default());
+    }
     let held = stored.fence == settle.fence && stored.state == DeliveryState::Pending;
     record_attempt(pen, settle, (&stored, held), answer)?;
     // A late failure is about a claim that is over. A late 200 is true all the same.
@@ -118,6 +122,17 @@ fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
         })
     })?
     .ok_or_else(|| DbError::stale(format!("delivery {} does not exist", settle.delivery_id)))
+}
+
+/// Whether the call that was recorded last is this one.
+fn is_made(pen: &Pen, settle: &Settle, delivery: i64) -> Result<bool, DbError> {
+    let sql = "
+        select started_at, duration_us from attempts where delivery = ?1 order by n desc limit 1";
+    let last: Option<(i64, i64)> = pen.find(sql, params![delivery], |row| {
+        Ok((row.get("started_at")?, row.get("duration_us")?))
+    })?;
+    let attempt = &settle.attempt;
+    Ok(last == Some((attempt.started_at.as_micros(), attempt.duration_us)))
 }
 
 /// Every call that was made is kept, whoever held the claim. Calls are numbered as they are
