@@ -4,6 +4,7 @@
 //! failed, 2 wrong usage or configuration.
 
 mod demo;
+mod moving;
 mod serve;
 
 use std::num::NonZero;
@@ -33,6 +34,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Bring the schema of a store in Postgres up to date; a file is brought so by `serve`.
     Migrate(MigrateArguments),
+    /// Copy a whole store that nobody serves, from a file to Postgres or back, and compare the two.
+    Move(moving::MoveArguments),
     /// Read the configuration as `serve` would, and print what would be used.
     CheckConfig(CheckArguments),
 }
@@ -77,6 +80,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Migrate(arguments) => migrate(&arguments),
+        Command::Move(arguments) => moving::copy(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::CheckConfig(arguments) => check_config(&arguments),
     };

@@ -50,20 +50,46 @@ pub(super) fn check_postgres(client: &mut Client) -> Result<(), DbError> {
     }
 }
 
+/// Makes the schema of a store in Postgres where there is nothing of one yet. One that is there is not
+/// touched, and has to pass [`check_same_postgres`].
+pub(super) fn make_postgres(client: &mut Client) -> Result<(), DbError> {
+    if applied(client, &for_postgres())?.is_empty() {
+        postgres(client, false)?;
+    }
+    check_same_postgres(client)
+}
+
+/// Whether a store in Postgres has the schema of this program and nothing besides.
+pub(super) fn check_same_postgres(client: &mut Client) -> Result<(), DbError> {
+    check_postgres(client)?;
+    let known = for_postgres();
+    let applied = applied(client, &known)?;
+    match applied.iter().find(|other| !is_among(&known, other)) {
+        None => Ok(()),
+        Some(later) => Err(DbError::down(format!(
+            "its schema has {later}, which this program does not know; use the program that serves it"
+        ))),
+    }
+}
+
 fn missing(client: &mut Client, known: &[Migration]) -> Result<Vec<Migration>, DbError> {
+    let applied = applied(client, known)?;
+    let missing = known.iter().filter(|one| !is_among(&applied, one));
+    Ok(missing.cloned().collect())
+}
+
+fn is_among(all: &[Migration], one: &Migration) -> bool {
+    all.iter().any(|other| other.version() == one.version())
+}
+
+fn applied(client: &mut Client, known: &[Migration]) -> Result<Vec<Migration>, DbError> {
     let sql = "select to_regclass('refinery_schema_history') is not null";
-    let applied = match client.query_one(sql, &[])?.try_get(0)? {
-        false => Vec::new(),
+    match client.query_one(sql, &[])?.try_get(0)? {
+        false => Ok(Vec::new()),
         true => Runner::new(known)
             .get_applied_migrations(client)
-            .map_err(failed)?,
-    };
-    let lacks = |migration: &&Migration| {
-        !applied
-            .iter()
-            .any(|other| other.version() == migration.version())
-    };
-    Ok(known.iter().filter(lacks).cloned().collect())
+            .map_err(failed),
+    }
 }
 
 fn for_postgres() -> Vec<Migration> {

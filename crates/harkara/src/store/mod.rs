@@ -24,6 +24,7 @@ mod replays;
 mod rows;
 mod sql;
 mod sqlite;
+mod transfer;
 mod units;
 mod views;
 
@@ -43,6 +44,7 @@ use harkara_core::time::Timestamp;
 pub use batch::pace;
 pub use error::{DbError, DbErrorKind};
 pub use rows::*;
+pub use transfer::{Compared, Site, Sum};
 pub use views::*;
 
 use batch::Committer;
@@ -124,7 +126,8 @@ impl Caches {
 
 impl Store {
     /// Opens the store in a folder, which is made if need be, and brings its schema up to date.
-    /// Blocks for as long as that takes. Refused while another process has it open.
+    /// Blocks for as long as that takes. Refused while another process has it open, and while it is a
+    /// copy that is not finished.
     pub fn open(folder: &Path) -> Result<Self, DbError> {
         Self::open_flushed_by(folder, sqlite::flush)
     }
@@ -158,12 +161,16 @@ impl Store {
     }
 
     /// Joins the nodes of a store in Postgres, by its URL. Blocks for as long as that takes, and must
-    /// not be called by a task. Refused while the schema is not the one of this program.
+    /// not be called by a task. Refused while the schema is not the one of this program, and while the
+    /// store is a copy that is not finished.
     pub fn connect(url: &str) -> Result<Self, DbError> {
         let server = Arc::new(Server::parse(url)?);
         let mut client = server.connect()?;
         let durability = postgres::durability(&mut client)?;
         migrate::check_postgres(&mut client)?;
+        if client.query_opt(transfer::UNFINISHED, &[])?.is_some() {
+            return Err(transfer::unfinished());
+        }
         let caches = Arc::new(Caches::new());
         let membership = Membership::join(&server, caches.clone())?;
         let node = membership.node();
@@ -204,6 +211,20 @@ impl Store {
     /// Blocks, and must not be called by a task.
     pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, DbError> {
         migrate::postgres(&mut Server::parse(url)?.connect()?, dry_run)
+    }
+
+    /// Copies all of a store that nobody serves into one that is empty, or goes on with that, and compares
+    /// the two: the new one is whole, and can be opened, if no table differs. `tell` hears of each table
+    /// how many rows of it were copied so far. Blocks, and must not be called by a task.
+    pub fn transfer(
+        from: &Site,
+        to: &Site,
+        mut tell: impl FnMut(&'static str, usize),
+    ) -> Result<Vec<Compared>, DbError> {
+        transfer::transfer(from, to, transfer::PAGE, &mut |table, rows| {
+            tell(table, rows);
+            Ok(())
+        })
     }
 
     /// Writes what is queued, refuses what comes later, and empties the log into the file.

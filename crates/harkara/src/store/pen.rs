@@ -14,7 +14,7 @@ use harkara_core::id::MerchantId;
 
 use super::Caches;
 use super::error::DbError;
-use super::sql::{Params, Row, See, Sql, params};
+use super::sql::{Datum, Params, Row, See, Sql, params};
 
 /// A connection that can write.
 pub(super) trait Session: Sql + Send {
@@ -52,6 +52,22 @@ pub(super) trait Session: Sql + Send {
     /// Tells other nodes, once the transaction is true, that something has changed of which they may
     /// have copies.
     fn announce(&self, changed: &str) -> Result<(), DbError>;
+
+    /// Keeps others from writing to these tables, and nodes from joining, until the transaction ends.
+    /// Refused while there is a node that is alive.
+    fn keep_others_out(&self, tables: &[&str]) -> Result<(), DbError>;
+
+    /// Inserts rows as they are, in the quickest way that the engine has.
+    fn insert_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &[Vec<Datum>],
+    ) -> Result<(), DbError>;
+
+    /// Has the engine, if it numbers the rows of a table by itself, go on after those that came with
+    /// their numbers.
+    fn count_on(&self, table: &str, key: &str) -> Result<(), DbError>;
 
     /// Ends the session in good order.
     fn close(self: Box<Self>) -> Result<(), DbError>;

@@ -76,6 +76,37 @@ pub(super) enum Value<'r> {
     Bytes(&'r [u8]),
 }
 
+/// A value that outlives its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Datum {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Value<'_>> for Datum {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Int(n) => Self::Int(n),
+            Value::Text(text) => Self::Text(text.to_owned()),
+            Value::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
+impl Bind for Datum {
+    fn bind(&self) -> Param<'_> {
+        match self {
+            Self::Null => Param::Null,
+            Self::Int(n) => Param::Int(*n),
+            Self::Text(text) => Param::Text(text),
+            Self::Bytes(bytes) => Param::Bytes(bytes),
+        }
+    }
+}
+
 /// Which column of a row is meant.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Column<'a> {

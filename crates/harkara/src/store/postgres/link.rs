@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Statement};
 
 use super::server::Server;
 use crate::store::error::{DbError, DbErrorKind};
-use crate::store::sql::{Column, Param, Params, See, Value, Values};
+use crate::store::sql::{Bind, Column, Datum, Param, Params, See, Value, Values};
 
 /// What an answered write survives on this server. Refused where that is not even the end of its own
 /// process.
@@ -113,6 +114,28 @@ impl Link {
             let values: Vec<Param<'_>> = params.iter().map(|param| param.bind()).collect();
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
             open.client.query(&statement, &values)
+        })
+    }
+
+    /// Inserts rows by the protocol's own way for many, as values of the columns' types.
+    pub(super) fn copy(
+        &self,
+        table: &str,
+        columns: &str,
+        rows: &[Vec<Datum>],
+    ) -> Result<(), DbError> {
+        self.with(|open| {
+            let shape = open.prepare(&format!("select {columns} from {table}"))?;
+            let types = shape.columns().iter().map(|column| column.type_().clone());
+            let types: Vec<Type> = types.collect();
+            let sql = format!("copy {table} ({columns}) from stdin (format binary)");
+            let mut copy = BinaryCopyInWriter::new(open.client.copy_in(&sql)?, &types);
+            for row in rows {
+                let values: Vec<Param<'_>> = row.iter().map(Bind::bind).collect();
+                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
+                copy.write(&values)?;
+            }
+            copy.finish().map(drop)
         })
     }
 

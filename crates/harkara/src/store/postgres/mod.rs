@@ -23,7 +23,7 @@ pub(super) use self::server::Server;
 use super::error::{DbError, DbErrorKind};
 use super::pen::Session;
 use super::readers::{Open, Snapshots};
-use super::sql::{Params, See, Sql, params};
+use super::sql::{Datum, Params, See, Sql, params};
 
 /// A connection that writes.
 pub(super) struct Writing {
@@ -146,6 +146,50 @@ impl Session for Writing {
         self.each(sql, params![changed], &mut |_| {
             Ok(ControlFlow::Continue(()))
         })
+    }
+
+    /// Whoever writes to them meanwhile is refused after the lock's timeout, and we are if they do so
+    /// already. Nobody is to end us for doing nothing: the other store may be slow.
+    fn keep_others_out(&self, tables: &[&str]) -> Result<(), DbError> {
+        self.execute(
+            "set local idle_in_transaction_session_timeout = 0",
+            params![],
+        )?;
+        self.execute("lock table nodes in share mode", params![])?;
+        nodes::check_nobody_is_here(self)?;
+        if !tables.is_empty() {
+            let tables = tables.join(", ");
+            self.execute(&format!("lock table {tables} in share mode"), params![])?;
+        }
+        Ok(())
+    }
+
+    fn insert_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &[Vec<Datum>],
+    ) -> Result<(), DbError> {
+        self.noting(self.link.copy(table, &columns.join(", "), rows))?;
+        self.changes.set(self.changes.get() + rows.len() as u64);
+        Ok(())
+    }
+
+    fn count_on(&self, table: &str, key: &str) -> Result<(), DbError> {
+        let this: &dyn Sql = self;
+        let sql = "select pg_get_serial_sequence(?1, ?2)";
+        let of_column: Option<Option<String>> =
+            this.first(sql, params![table, key], |row| row.get(0))?;
+        let positions = (table == "events").then(|| "event_positions".to_owned());
+        for sequence in of_column.flatten().into_iter().chain(positions) {
+            let sql = format!(
+                "select setval(cast(cast(?1 as text) as regclass), coalesce(max({key}), 1),
+                    max({key}) is not null)
+                from {table}"
+            );
+            this.first(&sql, params![sequence], |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     fn close(self: Box<Self>) -> Result<(), DbError> {

@@ -20,6 +20,7 @@ use super::server::Server;
 use crate::store::Caches;
 use crate::store::error::DbError;
 use crate::store::pen::Changed;
+use crate::store::sql::{Sql, params};
 
 /// How often a node says that it is there.
 const BEAT: Duration = Duration::from_secs(2);
@@ -249,6 +250,22 @@ fn enter(client: &mut Client) -> Result<i64, DbError> {
     client.execute(&sql, &[&node])?;
     lock(client, node)?;
     Ok(node)
+}
+
+/// Refused while there is a node, for it would go on with a store that somebody else takes or fills.
+pub(super) fn check_nobody_is_here(conn: &dyn Sql) -> Result<(), DbError> {
+    let sql = format!("select node from nodes where seen_at >= {CLOCK} - ?1 order by node");
+    let nodes: Vec<i64> = conn.rows(&sql, params![SILENCE_US], |row| row.get(0))?;
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let nodes: Vec<String> = nodes.iter().map(i64::to_string).collect();
+    Err(DbError::down(format!(
+        "it is being served (by node {}); stop every server that uses it, then try again. One that was \
+         killed is known to be gone after {} s",
+        nodes.join(", "),
+        SILENCE_US / 1_000_000
+    )))
 }
 
 /// Hears what others change.

@@ -3,7 +3,8 @@
 //! Opening, transactions and closing, and how statements run; what they say is in `units/` and
 //! `views/`. The committer holds the writing connection, in its pen, and `Store` the readers.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -18,7 +19,8 @@ use super::error::{DbError, DbErrorKind};
 use super::migrate;
 use super::pen::Session;
 use super::readers::{Open, Snapshots};
-use super::sql::{Column, Param, Params, See, Sql, Value, Values, params};
+use super::sql::{Bind, Column, Datum, Param, Params, See, Sql, Value, Values, params};
+use super::transfer;
 
 /// 3.51.3 mended a race between two connections that reset the log.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -83,15 +85,24 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Opens the store of a folder, makes it one's own, and brings its schema up to date. The second is
-    /// the number of this start, which marks our claims.
+    /// Opens the store of a folder to work with it. The second is the number of this start, which marks
+    /// our claims.
     pub(super) fn open(folder: &Path) -> Result<(Self, i64), DbError> {
+        let writing = Self::hold(folder)?;
+        transfer::check_whole(&writing)?;
+        let node = next_node(&writing.conn)?;
+        Ok((writing, node))
+    }
+
+    /// Opens the store of a folder, which is made if need be, for nobody else to open, and brings its
+    /// schema up to date.
+    pub(super) fn hold(folder: &Path) -> Result<Self, DbError> {
         assert!(
             rusqlite::version_number() >= OLDEST_SQLITE,
             "SQLite {} can lose its log; link 3.51.3 or later",
             rusqlite::version()
         );
-        std::fs::create_dir_all(folder)?;
+        make(folder)?;
         let lock = lock(folder)?;
         let mut conn = Connection::open(database(folder))?;
         keep_plans(&conn)?;
@@ -103,15 +114,13 @@ impl Writing {
         }
         migrate::sqlite(&mut conn)?;
         conn.execute_batch(STATISTICS)?;
-        let node = next_node(&conn)?;
         let position = newest_position(&conn)?;
-        let writing = Self {
+        Ok(Self {
             conn,
             position,
             position_before: position,
             _lock: lock,
-        };
-        Ok((writing, node))
+        })
     }
 }
 
@@ -181,6 +190,32 @@ impl Session for Writing {
 
     /// There is nobody else.
     fn announce(&self, _changed: &str) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    /// The lock on the file does.
+    fn keep_others_out(&self, _tables: &[&str]) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    fn insert_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &[Vec<Datum>],
+    ) -> Result<(), DbError> {
+        let values: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+        let (columns, values) = (columns.join(", "), values.join(", "));
+        let sql = format!("insert into {table} ({columns}) values ({values})");
+        for row in rows {
+            let row: Vec<&dyn Bind> = row.iter().map(|value| value as &dyn Bind).collect();
+            self.execute(&sql, &row)?;
+        }
+        Ok(())
+    }
+
+    /// It looks at what is stored.
+    fn count_on(&self, _table: &str, _key: &str) -> Result<(), DbError> {
         Ok(())
     }
 
@@ -335,6 +370,16 @@ pub(super) fn written_at(folder: &Path) -> Option<Timestamp> {
             modified.duration_since(UNIX_EPOCH).ok()
         });
     Some(Timestamp::default().plus(modified.max()?))
+}
+
+/// A new folder is its owner's alone, as a server wants it.
+fn make(folder: &Path) -> Result<(), DbError> {
+    if !folder.exists() {
+        let above = folder.parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(above)?;
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    Ok(())
 }
 
 /// Two writers on one file would each believe that the other's claims are dead.

@@ -2,8 +2,8 @@
 //!
 //! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of
 //! deliveries (`lines`), claims (`claims`), what is shown (`views`), what is replayed (`replays`),
-//! what holds whatever happens (`interleavings`), and what is so of a file (`file`) or of
-//! Postgres (`postgres`).
+//! what is copied into another store (`transfer`), what holds whatever happens (`interleavings`),
+//! and what is so of a file (`file`) or of Postgres (`postgres`).
 
 mod claims;
 mod commit;
@@ -13,6 +13,7 @@ mod interleavings;
 mod lines;
 mod postgres;
 mod replays;
+mod transfer;
 mod views;
 
 use std::time::Duration;
