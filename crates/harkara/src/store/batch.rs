@@ -329,7 +329,10 @@ impl Writer {
         if !self.run(batch, Undo::RunAgain)? {
             self.pen.roll_back()?;
             self.pen.begin()?;
-            self.run(batch, Undo::Savepoint)?;
+            if !self.run(batch, Undo::Savepoint)? {
+                let cause = "a unit could not be undone by itself, so its batch is given up";
+                return Err(DbError::new(DbErrorKind::Busy, cause));
+            }
         }
         self.flusher.announce();
         self.pen.commit()

@@ -51,7 +51,7 @@ use batch::Committer;
 use batch::flusher::{Flush, Progress};
 use bodies::Bodies;
 use cache::Cache;
-use pen::{Changed, Pen};
+use pen::{Changed, Pen, Session};
 use postgres::{Horizon, Membership, Server};
 use readers::Readers;
 use sql::{Sql, params};
@@ -87,6 +87,9 @@ struct Many {
     decided: AtomicI64,
     membership: Membership,
 }
+
+/// Makes a session of another.
+type Wrap<'a> = &'a dyn Fn(Box<dyn Session>) -> Box<dyn Session>;
 
 /// Connections that write, of one node. While one of them flushes the others go on.
 const WRITERS: usize = 4;
@@ -129,18 +132,20 @@ impl Store {
     /// Blocks for as long as that takes. Refused while another process has it open, and while it is a
     /// copy that is not finished.
     pub fn open(folder: &Path) -> Result<Self, DbError> {
-        Self::open_flushed_by(folder, sqlite::flush)
+        Self::open_with(folder, &|session| session, sqlite::flush)
     }
 
-    fn open_flushed_by(
+    /// Opens it with sessions that `wrap` makes of the usual ones, and a flush of the caller's.
+    fn open_with(
         folder: &Path,
+        wrap: Wrap<'_>,
         flush: impl FnOnce(&Path) -> Result<Flush, DbError>,
     ) -> Result<Self, DbError> {
         let caches = Arc::new(Caches::new());
         let written_at = sqlite::written_at(folder);
         let (writing, node) = sqlite::Writing::open(folder)?;
         let node = Arc::new(AtomicI64::new(node));
-        let pen = Pen::new(Box::new(writing), node.clone(), caches.clone());
+        let pen = Pen::new(wrap(Box::new(writing)), node.clone(), caches.clone());
         let bodies = Arc::new(Bodies::load(&pen)?);
         let progress = Arc::new(Progress::new());
         let committer = Committer::start(pen, flush(folder)?, progress.clone())?;
@@ -164,6 +169,11 @@ impl Store {
     /// not be called by a task. Refused while the schema is not the one of this program, and while the
     /// store is a copy that is not finished.
     pub fn connect(url: &str) -> Result<Self, DbError> {
+        Self::connect_with(url, &|session| session)
+    }
+
+    /// The same with sessions that `wrap` makes of the usual ones.
+    fn connect_with(url: &str, wrap: Wrap<'_>) -> Result<Self, DbError> {
         let server = Arc::new(Server::parse(url)?);
         let mut client = server.connect()?;
         let durability = postgres::durability(&mut client)?;
@@ -176,7 +186,7 @@ impl Store {
         let node = membership.node();
         let pen = || {
             let writing = postgres::Writing::new(&server, membership.in_doubt());
-            Pen::new(Box::new(writing), node.clone(), caches.clone())
+            Pen::new(wrap(Box::new(writing)), node.clone(), caches.clone())
         };
         let mut first = pen();
         first.begin()?;

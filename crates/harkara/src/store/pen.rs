@@ -324,10 +324,16 @@ impl Pen {
                     self.torn = result.is_err() && left;
                 }
                 Undo::Savepoint => {
-                    if result.is_err() {
-                        self.execute("rollback to unit", params![])?;
+                    let ended = match result {
+                        Ok(_) => Ok(0),
+                        Err(_) => self.execute("rollback to unit", params![]),
+                    };
+                    let ended = ended.and_then(|_| self.execute("release unit", params![]));
+                    if let Err(error) = ended {
+                        // What it has written is there whatever its caller is told.
+                        self.torn = true;
+                        return Err(error);
                     }
-                    self.execute("release unit", params![])?;
                 }
             }
         }

@@ -277,10 +277,8 @@ async fn nodes_killed_at_random_lose_nothing_that_was_acknowledged() {
         cluster.replace(victim, world.start(victim));
     }
     let (acknowledged, repeats, longest) = cluster.finish(&world).await;
-    assert!(
-        longest < Duration::from_secs(30),
-        "one came after {longest:?}"
-    );
+    // A death is noticed within 7 seconds; whoever takes over may be the next to die.
+    assert!(longest < PATIENCE, "one came after {longest:?}");
     // What a node has in flight is bounded by its permits at this endpoint.
     assert!(repeats as u64 <= kills * 64, "{repeats} repeats");
     println!(

@@ -78,7 +78,7 @@ pub(super) struct Writing {
     conn: Connection,
     /// The position of the newest event.
     position: i64,
-    /// What it was when the transaction began.
+    /// What it was after the last transaction that was made.
     position_before: i64,
     /// Held for as long as the file may be written to.
     _lock: File,
@@ -136,13 +136,14 @@ impl Sql for Writing {
 
 impl Session for Writing {
     fn begin(&mut self) -> Result<(), DbError> {
-        self.position_before = self.position;
         self.execute("begin immediate", params![]).map(drop)
     }
 
     /// Writes the transaction to the log.
     fn commit(&mut self) -> Result<(), DbError> {
-        self.execute("commit", params![]).map(drop)
+        self.execute("commit", params![])?;
+        self.position_before = self.position;
+        Ok(())
     }
 
     fn roll_back(&mut self) -> Result<(), DbError> {

@@ -12,7 +12,7 @@ fn with_gate() -> (World, mpsc::Sender<io::Result<()>>) {
     let place = Place::file();
     let (gate, ends) = mpsc::channel::<io::Result<()>>();
     let ends = std::sync::Mutex::new(ends);
-    let store = Store::open_flushed_by(place.folder(), |folder| {
+    let store = Store::open_with(place.folder(), &|session| session, |folder| {
         let flush = sqlite::flush(folder)?;
         Ok(Arc::new(move || {
             ends.lock().unwrap().recv().unwrap_or(Ok(()))?;

@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const ORPHANS: &str = "
+pub(super) const ORPHANS: &str = "
     select d.delivery_id from deliveries d
     where (d.state = 'waiting') <> (d.waiting_on is not null)
        or (d.state = 'pending') <> (d.due_at is not null)

@@ -1,12 +1,14 @@
 //! What the store promises, on a file in a folder of its own.
 //!
-//! Each file reads one promise: units (`commit`), when they are answered (`flush`), lines of
-//! deliveries (`lines`), claims (`claims`), what is shown (`views`), what is replayed (`replays`),
-//! what is copied into another store (`transfer`), what holds whatever happens (`interleavings`),
-//! and what is so of a file (`file`) or of Postgres (`postgres`).
+//! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
+//! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
+//! (`views`), what is replayed (`replays`), what is copied into another store (`transfer`), what
+//! holds whatever happens (`interleavings`), and what is so of a file (`file`) or of Postgres
+//! (`postgres`).
 
 mod claims;
 mod commit;
+mod faults;
 mod file;
 mod flush;
 mod interleavings;
