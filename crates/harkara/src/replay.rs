@@ -63,6 +63,8 @@ pub struct Runner {
     store: Store,
     inbox: Inbox,
     paces: HashMap<ReplayJobId, Pace>,
+    /// How many nodes share what a job may do.
+    nodes: u32,
 }
 
 /// What a job did in a turn.
@@ -80,6 +82,7 @@ impl Runner {
             store,
             inbox,
             paces: HashMap::new(),
+            nodes: 1,
         }
     }
 
@@ -92,11 +95,17 @@ impl Runner {
                 return IDLE;
             }
         };
+        let nodes = self.store.nodes();
         let mut paces = std::mem::take(&mut self.paces);
+        // Each node has a part of a job's rate. They begin anew, empty, when the parts change.
+        if std::mem::replace(&mut self.nodes, nodes) != nodes {
+            paces.clear();
+        }
         let mut turns = JoinSet::new();
         for job in jobs {
             let known = paces.remove(&job.id);
-            let mut pace = known.unwrap_or_else(|| Pace::new(job.definition.rate, now));
+            let mut pace =
+                known.unwrap_or_else(|| Pace::new((job.definition.rate / nodes).max(1), now));
             pace.advance(now);
             let allowed = pace.allowed().min(BATCH);
             self.paces.insert(job.id.clone(), pace);

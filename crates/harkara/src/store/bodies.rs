@@ -70,7 +70,7 @@ impl Bodies {
                 return Err(DbError::new(DbErrorKind::Corrupt, cause));
             }
             if dictionaries.insert(*version, bytes.to_vec()).is_none() {
-                let sql = "insert into dictionaries (version, bytes) values (?1, ?2)";
+                let sql = "insert into dictionaries (version, bytes) values (?1, ?2) on conflict do nothing";
                 pen.execute(sql, params![version, bytes])?;
             }
         }

@@ -184,12 +184,18 @@ fn put(pen: &mut Pen, endpoint: &Endpoint, expected_version: i64) -> Result<i64,
     Ok(version)
 }
 
+const LOCK: &str = "
+    select endpoint from endpoints where merchant_id = ?1 and endpoint_id = ?2 for update";
+
 fn delete(
     pen: &mut Pen,
     merchant_id: &MerchantId,
     endpoint_id: &EndpointId,
     (reason, now): (&str, Timestamp),
 ) -> Result<usize, DbError> {
+    // Commits hold this row while they give it deliveries.
+    let key = params![merchant_id.as_str(), endpoint_id.as_str()];
+    pen.lock(LOCK, key)?;
     let sql = "
         update endpoints set state = 'deleted', state_reason = ?3, state_at = ?4,
             version = version + 1
@@ -219,8 +225,9 @@ fn withdraw(
         now.as_micros()
     ];
     let mut withdrawn = 0;
-    // One statement for each state, because each has its own partial index.
-    for unsettled in ["pending", "waiting"] {
+    // One statement for each state, because each has its own partial index. Those that wait first: one
+    // that a settle lets go meanwhile is pending by the second.
+    for unsettled in ["waiting", "pending"] {
         let sql = format!(
             "update deliveries set state = 'withdrawn', reason = ?3, settled_at = ?4,
                 due_at = null, waiting_on = null, lease_until = 0

@@ -88,6 +88,15 @@ struct Many {
     membership: Membership,
 }
 
+/// How far a reader may go.
+#[derive(Clone, Copy, Debug)]
+enum Reach {
+    /// To whatever was there when it asked.
+    Newest(i64),
+    /// To what was known to be decided before: somebody holds a position, and may have for long.
+    Older(i64),
+}
+
 /// Makes a session of another.
 type Wrap<'a> = &'a dyn Fn(Box<dyn Session>) -> Box<dyn Session>;
 
@@ -451,9 +460,9 @@ impl Store {
 
     /// The last position before which no event can appear any more. One writer's events appear in the
     /// order of their positions.
-    async fn horizon(&self) -> Result<i64, DbError> {
+    async fn horizon(&self) -> Result<Reach, DbError> {
         let Some(many) = &self.shared.many else {
-            return Ok(i64::MAX);
+            return Ok(Reach::Newest(i64::MAX));
         };
         let wait = async {
             let mut horizon = self.read(Horizon::of).await?;
@@ -464,11 +473,13 @@ impl Store {
             many.decided.fetch_max(horizon.last, Ordering::Relaxed);
             Ok::<_, DbError>(())
         };
-        // Somebody who writes for long keeps the feed from what is newer, and nothing else.
-        tokio::time::timeout(postgres::PATIENCE, wait)
-            .await
-            .unwrap_or(Ok(()))?;
-        Ok(many.decided.load(Ordering::Relaxed))
+        // Somebody who writes for long keeps readers from what is newer.
+        let in_time = tokio::time::timeout(postgres::PATIENCE, wait).await;
+        let decided = || many.decided.load(Ordering::Relaxed);
+        match in_time {
+            Ok(reached) => reached.map(|()| Reach::Newest(decided())),
+            Err(_) => Ok(Reach::Older(decided())),
+        }
     }
 
     async fn read<T: Send + 'static>(

@@ -101,14 +101,10 @@ impl fmt::Display for Changed {
 }
 
 impl Changed {
-    /// What another node has announced; `None` for what we have announced ourselves and what this
-    /// program does not know.
-    pub(super) fn announced(text: &str, us: i64) -> Option<Self> {
-        let (node, changed) = text.split_once(' ')?;
-        if node.parse() == Ok(us) {
-            return None;
-        }
-        match changed.split_once(' ')? {
+    /// What a node has announced, ourselves among them: a commit whose answer is lost is heard of in no
+    /// other way. `None` for what this program does not know.
+    pub(super) fn announced(text: &str) -> Option<Self> {
+        match text.split_once(' ')? {
             ("merchant", id) => Some(Self::Merchant(MerchantId::new(id))),
             ("key", id) => Some(Self::Key(id.to_owned())),
             _ => None,
@@ -262,8 +258,7 @@ impl Pen {
 
     /// Has all copies of this forgotten once the batch is written.
     pub(super) fn change(&mut self, changed: Changed) -> Result<(), DbError> {
-        self.session
-            .announce(&format!("{} {changed}", self.node()))?;
+        self.session.announce(&changed.to_string())?;
         self.changed.push(changed);
         Ok(())
     }
@@ -320,8 +315,8 @@ impl Pen {
         if self.in_transaction() {
             match undo {
                 Undo::RunAgain => {
-                    let left = self.session.changes() != changes || self.session.is_spoiled();
-                    self.torn = result.is_err() && left;
+                    let left = result.is_err() && self.session.changes() != changes;
+                    self.torn = left || self.session.is_spoiled();
                 }
                 Undo::Savepoint => {
                     let ended = match result {
@@ -338,6 +333,11 @@ impl Pen {
             }
         }
         result
+    }
+
+    /// Whether a statement has failed in a way that must be undone before the next.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.session.is_spoiled()
     }
 
     /// Whether a unit that failed has left something behind in this transaction.

@@ -12,7 +12,6 @@ use harkara_core::id::{DeliveryId, EventId, MerchantId, ReplayJobId, time_prefix
 use harkara_core::replay::{Candidate, Definition, Done, Job, JobState, Page, Step};
 use harkara_core::time::Timestamp;
 
-use super::Store;
 use super::codec::{Columns, Word, pack_id, prefix};
 use super::error::{DbError, DbErrorKind};
 use super::pen::Pen;
@@ -20,12 +19,17 @@ use super::rows::NewIdempotencyKey;
 use super::sql::{Params, Row, Sql, params};
 use super::units::commit;
 use super::views::word;
+use super::{Reach, Store};
 
 impl Store {
     /// The position of a merchant's newest event; 0 when it has none.
     pub async fn last_position(&self, merchant_id: &MerchantId) -> Result<i64, DbError> {
         let merchant_id = merchant_id.clone();
-        let horizon = self.horizon().await?;
+        let Reach::Newest(horizon) = self.horizon().await? else {
+            let cause =
+                "an event is being written, and nobody knows yet whether it is before the last";
+            return Err(DbError::new(DbErrorKind::Busy, cause));
+        };
         let sql = "
             select coalesce(max(position), 0) from events where merchant = ?1 and position <= ?2";
         self.read(move |conn| {

@@ -192,7 +192,7 @@ impl Member {
             let mut told = client.notifications();
             let mut told = told.timeout_iter(LISTEN);
             while let Some(notice) = told.next()? {
-                if let Some(changed) = Changed::announced(notice.payload(), self.node()) {
+                if let Some(changed) = Changed::announced(notice.payload()) {
                     self.caches.forget(&changed);
                 }
             }
@@ -204,7 +204,12 @@ impl Member {
     /// does not know what it holds; those of its attempts that are under way may be made twice.
     fn beat(&self, client: &mut Client) -> Result<(), DbError> {
         if self.pulse.in_doubt.swap(false, Ordering::Relaxed) {
-            client.execute("delete from nodes where node = $1", &[&self.node()])?;
+            let left = client.execute("delete from nodes where node = $1", &[&self.node()]);
+            if let Err(error) = left {
+                self.pulse.in_doubt.store(true, Ordering::Relaxed);
+                return Err(error.into());
+            }
+            self.caches.forget_all();
         }
         let sql = format!("update nodes set seen_at = {CLOCK} where node = $1");
         if client.execute(&sql, &[&self.node()])? == 0 {

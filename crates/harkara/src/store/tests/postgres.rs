@@ -61,7 +61,9 @@ async fn the_feed_passes_over_no_position_that_is_still_open() {
     world.born("c", "o-2", None).await;
     let first = world.store.feed(&ms(), everything()).await.unwrap();
     assert_eq!(ids(&first), ["evt_a"], "b may yet come between them");
-    assert_eq!(world.store.last_position(&ms()).await.unwrap(), 1);
+    // A replay would end too early, and nobody would know.
+    let last = world.store.last_position(&ms()).await;
+    assert_eq!(kind(last), DbErrorKind::Busy);
     beside.run("rollback").await;
     let mut rest = everything();
     rest.after = first.next;

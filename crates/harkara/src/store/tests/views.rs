@@ -339,7 +339,7 @@ async fn health_counts_what_is_left() {
 
 #[tokio::test]
 async fn endpoints_are_cached_and_never_older_than_a_write() {
-    let world = World::new().await;
+    let world = World::on_file().await;
     let urls = async || {
         let endpoints = world.store.endpoints(&ms()).await.unwrap();
         endpoints

@@ -357,8 +357,9 @@ fn called(
     let sql = "
         select endpoint, state = 'active' and breaker_open = 0, rate_per_second from endpoints
         where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
-    pen.find(
-        sql,
+    // Whoever deletes it waits for us, or we for them: it is given nothing after its end.
+    let called = pen.rows_locking(
+        (sql, "for key share"),
         params![merchant_id.as_str(), endpoint_id.as_str()],
         |row| {
             Ok(Called {
@@ -367,6 +368,7 @@ fn called(
                 rate_per_second: row.get(2)?,
             })
         },
-    )?
-    .ok_or_else(|| DbError::stale(format!("endpoint {endpoint_id} does not exist any more")))
+    )?;
+    let called = called.into_iter().next();
+    called.ok_or_else(|| DbError::stale(format!("endpoint {endpoint_id} does not exist any more")))
 }

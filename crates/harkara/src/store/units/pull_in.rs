@@ -53,8 +53,11 @@ pub(in crate::store) fn step(
         let wait = Timestamp::from_micros(delivery.wait).since(Timestamp::default());
         let nearer = pulled_in(due_at, now, wait);
         if nearer < due_at {
-            let sql = "update deliveries set due_at = ?2 where delivery = ?1";
-            pen.execute(sql, params![delivery.delivery, nearer.as_micros()])?;
+            let sql = "
+                update deliveries set due_at = ?2
+                where delivery = ?1 and state = 'pending' and due_at = ?3";
+            let row = params![delivery.delivery, nearer.as_micros(), delivery.due_at];
+            pen.execute(sql, row)?;
         }
     }
     match ahead.last() {

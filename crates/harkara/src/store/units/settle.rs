@@ -76,7 +76,7 @@ pub(in crate::store) fn settle_all(
 ) -> Result<Vec<Result<Done, DbError>>, DbError> {
     let each = settles.iter().zip(answers);
     let each = each.map(|(one, answer)| match settle(pen, one, answer.as_deref()) {
-        Err(error) if error.kind == DbErrorKind::Stale => Ok(Err(error)),
+        Err(error) if error.kind == DbErrorKind::Stale && !pen.is_spoiled() => Ok(Err(error)),
         result => result.map(Ok),
     });
     each.collect()
@@ -124,15 +124,17 @@ fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
     .ok_or_else(|| DbError::stale(format!("delivery {} does not exist", settle.delivery_id)))
 }
 
-/// Whether the call that was recorded last is this one.
+/// Whether this very call is recorded.
 fn is_made(pen: &Pen, settle: &Settle, delivery: i64) -> Result<bool, DbError> {
     let sql = "
-        select started_at, duration_us from attempts where delivery = ?1 order by n desc limit 1";
-    let last: Option<(i64, i64)> = pen.find(sql, params![delivery], |row| {
-        Ok((row.get("started_at")?, row.get("duration_us")?))
-    })?;
+        select 1 from attempts where delivery = ?1 and started_at = ?2 and duration_us = ?3";
     let attempt = &settle.attempt;
-    Ok(last == Some((attempt.started_at.as_micros(), attempt.duration_us)))
+    let call = params![
+        delivery,
+        attempt.started_at.as_micros(),
+        attempt.duration_us
+    ];
+    Ok(pen.find(sql, call, |_| Ok(()))?.is_some())
 }
 
 /// Every call that was made is kept, whoever held the claim. Calls are numbered as they are
@@ -240,7 +242,7 @@ fn release_waiting(
 ) -> Result<(i64, Vec<Unopened>), DbError> {
     let sql = "
         update deliveries set state = ?2, due_at = ?3, waiting_on = ?4, overtaking = ?5
-        where delivery = ?1";
+        where delivery = ?1 and state = 'waiting'";
     let (mut released, mut claimed) = (0, Vec::new());
     for next in waiting(pen, settled)? {
         let place = place(pen, &next.line, next.mode)?;
@@ -256,8 +258,9 @@ fn release_waiting(
             place.waiting_on,
             place.overtaking
         ];
-        pen.execute(sql, row)?;
-        if state == DeliveryState::Pending {
+        // It may have been withdrawn since it was looked at.
+        let is_released = pen.execute(sql, row)? > 0;
+        if is_released && state == DeliveryState::Pending {
             let taken = match ask {
                 Some(ask) => claim_one(pen, ask, next.delivery)?,
                 None => None,

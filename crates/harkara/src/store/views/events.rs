@@ -12,12 +12,12 @@ use harkara_core::id::{EventId, MerchantId, Subject};
 use harkara_core::time::Timestamp;
 
 use super::{count, subject, word};
-use crate::store::Store;
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Columns, pack_id, prefix};
 use crate::store::error::DbError;
 use crate::store::rows::REPORTED;
 use crate::store::sql::{Row, Sql, params};
+use crate::store::{Reach, Store};
 
 /// An event without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Store {
         bounds: Bounds,
     ) -> Result<FeedPage, DbError> {
         let (merchant_id, packed) = (merchant_id.clone(), self.shared.bodies.clone());
-        let horizon = self.horizon().await?;
+        let (Reach::Newest(horizon) | Reach::Older(horizon)) = self.horizon().await?;
         self.read_long(move |conn| feed(conn, &merchant_id, (&ask, horizon), (&bounds, &packed)))
             .await
     }
