@@ -105,11 +105,14 @@ fn test() -> Result<()> {
     eprintln!("the same once more, on Postgres: {url}");
     cargo_with(
         &[oracles, postgres_url, postgres_programs],
+        // Of the workspace, though the server's are meant: with other features all would be built again.
         &[
             "test",
-            "--package",
-            "harkara",
+            "--workspace",
             "--all-features",
+            "--lib",
+            "--test",
+            "it",
             "--",
             "--include-ignored",
             "--skip",
