@@ -218,8 +218,10 @@ async fn settle(store: Store, settles: Vec<Settle>, reports: Vec<Report>) {
 /// a settle is made, nothing that stands behind it in its line can go.
 async fn settle_at_last(
     store: &Store,
-    mut settles: Vec<Settle>,
+    settles: Vec<Settle>,
 ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
+    // Shared, for what is mostly taken at once is not to be copied for the time that it is not.
+    let mut settles: Arc<[Settle]> = settles.into();
     for wait in waits() {
         match store.settle_all(settles.clone()).await {
             Err(error) if error.kind == DbErrorKind::Busy => {
@@ -228,9 +230,11 @@ async fn settle_at_last(
             result => return result,
         }
         tokio::time::sleep(wait).await;
-        for settle in &mut settles {
-            settle.is_again = true;
-        }
+        let again = settles.iter().cloned().map(|settle| Settle {
+            is_again: true,
+            ..settle
+        });
+        settles = again.collect();
     }
     store.settle_all(settles).await
 }

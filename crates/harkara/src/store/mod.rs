@@ -369,19 +369,19 @@ impl Store {
     /// that does not exist is refused alone.
     pub async fn settle_all(
         &self,
-        settles: Vec<Settle>,
+        settles: Arc<[Settle]>,
     ) -> Result<Vec<Result<Settled, DbError>>, DbError> {
-        let times: Vec<Timestamp> = settles.iter().map(|settle| settle.now).collect();
         let pack = |settle: &Settle| answers::pack(&settle.attempt.evidence, &self.shared.bodies);
         let answers: Vec<_> = settles.iter().map(pack).collect::<Result<_, _>>()?;
+        let written = settles.clone();
         let all = self
-            .write(move |pen| settle::settle_all(pen, &settles, &answers))
+            .write(move |pen| settle::settle_all(pen, &written, &answers))
             .await?;
         let mut each = Vec::with_capacity(all.len());
-        for (result, now) in all.into_iter().zip(times) {
+        for (result, settle) in all.into_iter().zip(settles.iter()) {
             each.push(match result {
                 Ok((settled, claimed)) => {
-                    let claimed = self.open_bodies(claimed, now).await?;
+                    let claimed = self.open_bodies(claimed, settle.now).await?;
                     Ok(Settled { claimed, ..settled })
                 }
                 Err(refused) => Err(refused),

@@ -400,7 +400,7 @@ async fn a_turn_is_settled_at_once_and_who_is_refused_is_refused_alone() {
         nobody,
         settle(&second, Verdict::RetryAt(at(9)), at(1)),
     ];
-    let mut settled = world.store.settle_all(turn).await.unwrap();
+    let mut settled = world.store.settle_all(turn.into()).await.unwrap();
     assert_eq!(kind(settled.remove(1)), DbErrorKind::Stale);
     assert!(settled.into_iter().all(|one| one.unwrap().held));
     let states = (
