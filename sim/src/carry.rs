@@ -187,14 +187,12 @@ impl World {
                 Action::Settle {
                     mut settle,
                     key,
-                    subject,
                     retry_at,
                 } => {
                     self.end_by_the_clock(&mut settle);
                     settles.push(Settling {
                         settle,
                         key,
-                        subject,
                         retry_at,
                     });
                     continue;

@@ -250,6 +250,7 @@ impl<'a> Pair<'a> {
             merchant_id: claimed.merchant_id,
             delivery_id: claimed.delivery_id,
             endpoint_id: claimed.endpoint_id,
+            subject: claimed.subject,
             fence: claimed.fence,
             attempt: AttemptRow {
                 started_at: self.now,

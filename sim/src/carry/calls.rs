@@ -31,7 +31,6 @@ pub(crate) enum Call {
 pub(crate) struct Settling {
     pub(super) settle: Box<Settle>,
     pub(super) key: Key,
-    pub(super) subject: String,
     pub(super) retry_at: Option<Timestamp>,
 }
 
@@ -39,7 +38,7 @@ impl Settling {
     fn report(self, settled: Option<Settled>) -> Input {
         Input::Settled {
             key: self.key,
-            subject: self.subject,
+            subject: self.settle.subject,
             retry_at: self.retry_at,
             settled,
         }

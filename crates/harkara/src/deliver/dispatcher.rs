@@ -122,7 +122,6 @@ pub enum Action {
     Settle {
         settle: Box<Settle>,
         key: Key,
-        subject: String,
         retry_at: Option<Timestamp>,
     },
     Claim(ClaimAsk),
@@ -562,6 +561,7 @@ impl Dispatcher {
             merchant_id: claimed.merchant_id,
             delivery_id: claimed.delivery_id,
             endpoint_id: claimed.endpoint_id,
+            subject: claimed.subject,
             fence,
             attempt,
             verdict,
@@ -575,7 +575,6 @@ impl Dispatcher {
         actions.push(Action::Settle {
             settle: Box::new(settle),
             key: key.clone(),
-            subject: claimed.subject,
             retry_at,
         });
         self.queue(key);

@@ -101,12 +101,11 @@ impl Loop {
                 Action::Settle {
                     settle,
                     key,
-                    subject,
                     retry_at,
                 } => {
                     let unknown = Input::Settled {
                         key,
-                        subject,
+                        subject: settle.subject.clone(),
                         retry_at,
                         settled: None,
                     };

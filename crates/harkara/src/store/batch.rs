@@ -1,11 +1,12 @@
 //! The committer: units in, one transaction, one flush, then an answer for each.
 //!
 //! One thread owns the writing connection, so no two writes ever race. While one batch is flushed the
-//! next is written, so what is flushed is in `flusher.rs`. What a unit does is in `sqlite/`; this file
+//! next is written, so what is flushed is in `flusher.rs`. What a unit does is in `units/`; this file
 //! knows only queueing, savepoints and transactions. `Store` is its one caller.
 
 pub(super) mod flusher;
 pub mod pace;
+mod rounds;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +17,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, wat
 
 use self::flusher::{Flush, Flusher, Progress};
 use self::pace::{Gathering, Pace};
+use self::rounds::divide;
 use super::error::{DbError, DbErrorKind};
 use super::pen::{Pen, Undo};
+use super::units::ahead::{self, Need};
 
 /// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
 const QUEUE: usize = 4096;
+/// How often a batch is run again for it and another's stood in each other's way, before its units are
+/// told to come again.
+const AGAIN: usize = 3;
+
 /// One caller's writes, which land together or not at all.
 trait Unit: Send {
+    /// What it will ask for.
+    fn need(&self) -> &Need;
     /// Does the writes within the open transaction, perhaps not for the first time; an error is
     /// about this unit alone.
     fn run(&mut self, pen: &mut Pen, undo: Undo) -> Result<(), DbError>;
@@ -31,6 +40,7 @@ trait Unit: Send {
 }
 
 struct Task<W, T> {
+    need: Need,
     work: W,
     /// What came of it when it was last run.
     result: Option<Result<T, DbError>>,
@@ -42,6 +52,10 @@ where
     W: FnMut(&mut Pen) -> Result<T, DbError> + Send,
     T: Send,
 {
+    fn need(&self) -> &Need {
+        &self.need
+    }
+
     fn run(&mut self, pen: &mut Pen, undo: Undo) -> Result<(), DbError> {
         let result = self.result.insert(pen.unit(undo, &mut self.work));
         result.as_ref().map(drop).map_err(DbError::clone)
@@ -107,6 +121,7 @@ impl Committer {
     /// Hands over a unit and waits for its flush; waits for a place in the queue first.
     pub(super) async fn write<T: Send + 'static>(
         &self,
+        need: Need,
         work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let place = self
@@ -115,12 +130,13 @@ impl Committer {
             .acquire_owned()
             .await
             .map_err(|_| closed())?;
-        self.enqueue(place, work).await
+        self.enqueue(place, need, work).await
     }
 
     /// The same for callers who would rather hear `Busy` than stand in a queue that is full.
     pub(super) async fn offer<T: Send + 'static>(
         &self,
+        need: Need,
         work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let place = self
@@ -134,16 +150,18 @@ impl Committer {
                     format!("{QUEUE} writes are waiting already"),
                 ),
             })?;
-        self.enqueue(place, work).await
+        self.enqueue(place, need, work).await
     }
 
     async fn enqueue<T: Send + 'static>(
         &self,
         place: OwnedSemaphorePermit,
+        need: Need,
         work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
         let (reply, answer) = oneshot::channel();
         let unit = Box::new(Task {
+            need,
             work,
             result: None,
             reply,
@@ -237,6 +255,14 @@ impl Drop for Notice {
     }
 }
 
+/// Which units run together.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// No two of them are about the same subject.
+    Round,
+    Any,
+}
+
 /// The thread's own side.
 struct Writer {
     pen: Pen,
@@ -303,19 +329,36 @@ impl Writer {
         }
     }
 
-    /// Writes a batch and has it flushed, by the other thread if there is more to write meanwhile.
-    /// An error means that the writer must stop.
-    fn write(&mut self, mut units: Vec<Queued>) -> Result<(), DbError> {
-        let written = self.run_as_one(&mut units);
+    /// Writes a batch, in the parts that are best for the engine. An error means that the writer must
+    /// stop.
+    fn write(&mut self, units: Vec<Queued>) -> Result<(), DbError> {
+        if !self.pen.is_far() {
+            return self.write_part(units, Kind::Any);
+        }
+        let parts = divide(units, |queued| queued.unit.need().subjects());
+        for round in parts.rounds {
+            self.write_part(round, Kind::Round)?;
+        }
+        match parts.others.is_empty() {
+            true => Ok(()),
+            false => self.write_part(parts.others, Kind::Any),
+        }
+    }
+
+    /// Writes units and has them flushed, by the other thread if there is more to write meanwhile.
+    fn write_part(&mut self, mut units: Vec<Queued>, kind: Kind) -> Result<(), DbError> {
+        let written = self.run_as_one(&mut units, kind);
         if written.is_ok() {
             self.pen.forget_what_changed();
         }
-        self.next = self.queue.try_recv().ok();
+        if self.next.is_none() {
+            self.next = self.queue.try_recv().ok();
+        }
         self.flusher
             .take(units, written.clone(), self.next.is_some())?;
         match written {
             Err(error) if error.kind == DbErrorKind::Down => Err(error),
-            // The whole batch was refused (a full disk, say) and its callers hear; the next may fit.
+            // All of them were refused (a full disk, say) and their callers hear; the next may fit.
             Err(_) => self.pen.roll_back(),
             Ok(()) => Ok(()),
         }
@@ -324,32 +367,71 @@ impl Writer {
     /// Hardly any unit is refused after it has changed something, and a savepoint copies each page
     /// that its unit touches. So they run without, and when one does leave a half behind, all of
     /// them run again, each in a savepoint.
-    fn run_as_one(&mut self, batch: &mut [Queued]) -> Result<(), DbError> {
-        self.pen.begin()?;
-        if !self.run(batch, Undo::RunAgain)? {
-            self.pen.roll_back()?;
+    fn run_as_one(&mut self, units: &mut [Queued], kind: Kind) -> Result<(), DbError> {
+        let (mut undo, mut again) = (Undo::RunAgain, 0..AGAIN);
+        loop {
             self.pen.begin()?;
-            if !self.run(batch, Undo::Savepoint)? {
-                let cause = "a unit could not be undone by itself, so its batch is given up";
-                return Err(DbError::new(DbErrorKind::Busy, cause));
+            if self.run(units, kind, undo)? {
+                break;
             }
+            let met_another = self.pen.met_another();
+            self.pen.roll_back()?;
+            let why = match undo {
+                _ if met_another && again.next().is_some() => continue,
+                _ if met_another => "others were in the way of a batch again and again",
+                Undo::Savepoint => "a unit could not be undone by itself, so its batch is given up",
+                Undo::RunAgain => {
+                    undo = Undo::Savepoint;
+                    continue;
+                }
+            };
+            return Err(DbError::new(DbErrorKind::Busy, why));
         }
         self.flusher.announce();
         self.pen.commit()
     }
 
-    /// False when a refused unit has left something behind.
-    fn run(&mut self, batch: &mut [Queued], undo: Undo) -> Result<bool, DbError> {
-        for queued in batch {
-            if let Err(error) = queued.unit.run(&mut self.pen, undo)
-                && (error.kind == DbErrorKind::Down || !self.pen.in_transaction())
-            {
-                return Err(error);
+    /// Runs units once. False when something was left behind, or must be run again.
+    fn run(&mut self, units: &mut [Queued], kind: Kind, undo: Undo) -> Result<bool, DbError> {
+        if self.pen.is_far() {
+            let needs: Vec<_> = units.iter().map(|queued| queued.unit.need()).collect();
+            let asked = match kind {
+                Kind::Round => {
+                    self.pen.begin_round(undo == Undo::RunAgain);
+                    ahead::ask(&mut self.pen, &needs)
+                }
+                Kind::Any => {
+                    self.pen.begin_round(false);
+                    ahead::lock(&mut self.pen, &needs)
+                }
+            };
+            if let Err(error) = asked {
+                return self.may_go_on(error);
+            }
+        }
+        for queued in units {
+            if let Err(error) = queued.unit.run(&mut self.pen, undo) {
+                // About this unit alone, if it left nothing behind.
+                self.may_go_on(error)?;
+                if self.pen.met_another() {
+                    return Ok(false);
+                }
             }
             if self.pen.is_torn() {
                 return Ok(false);
             }
         }
-        Ok(true)
+        match self.pen.end_round() {
+            Ok(()) => Ok(true),
+            Err(error) => self.may_go_on(error),
+        }
+    }
+
+    /// What failed was about a batch, which can be run again unless the connection is lost.
+    fn may_go_on(&self, error: DbError) -> Result<bool, DbError> {
+        match error.kind == DbErrorKind::Down || !self.pen.in_transaction() {
+            true => Err(error),
+            false => Ok(false),
+        }
     }
 }

@@ -55,6 +55,7 @@ use pen::{Changed, Pen, Session};
 use postgres::{Horizon, Membership, Server};
 use readers::Readers;
 use sql::{Sql, params};
+use units::ahead::Need;
 use units::{claim, commit, pull_in, settle, sweep};
 
 const FACT: &str = "select value from facts where name = ?1";
@@ -67,7 +68,7 @@ pub struct Store {
 }
 
 struct Shared {
-    /// Whoever is free takes the next unit. A file has one.
+    /// They take units in turn. A file has one.
     committers: Vec<Committer>,
     next: AtomicUsize,
     readers: Readers,
@@ -100,8 +101,9 @@ enum Reach {
 /// Makes a session of another.
 type Wrap<'a> = &'a dyn Fn(Box<dyn Session>) -> Box<dyn Session>;
 
-/// Connections that write, of one node. While one of them flushes the others go on.
-const WRITERS: usize = 4;
+/// Connections that write, of one node: while one of them flushes the other goes on. More of them make
+/// smaller batches, and each batch costs its ways to the server and a flush.
+const WRITERS: usize = 2;
 
 /// Copies of what nearly every request asks for.
 struct Caches {
@@ -325,8 +327,11 @@ impl Store {
     pub async fn commit(&self, unit: Commit) -> Result<Committed, DbError> {
         // Packed here, in the caller's task: the writer is the one thread that all wait for.
         let packed = commit::Packed::of(&unit, &self.shared.bodies)?;
+        let unit = Arc::new(unit);
         self.committer()
-            .offer(move |pen| commit::commit(pen, &unit, &packed))
+            .offer(Need::Commit(unit.clone()), move |pen| {
+                commit::commit(pen, &unit, &packed)
+            })
             .await
     }
 
@@ -375,7 +380,10 @@ impl Store {
         let answers: Vec<_> = settles.iter().map(pack).collect::<Result<_, _>>()?;
         let written = settles.clone();
         let all = self
-            .write(move |pen| settle::settle_all(pen, &written, &answers))
+            .committer()
+            .write(Need::Settles(settles.clone()), move |pen| {
+                settle::settle_all(pen, &written, &answers)
+            })
             .await?;
         let mut each = Vec::with_capacity(all.len());
         for (result, settle) in all.into_iter().zip(settles.iter()) {
@@ -448,7 +456,7 @@ impl Store {
         &self,
         work: impl FnMut(&mut Pen) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        self.committer().write(work).await
+        self.committer().write(Need::Unknown, work).await
     }
 
     fn committer(&self) -> &Committer {

@@ -14,7 +14,7 @@ use harkara_core::id::MerchantId;
 
 use super::Caches;
 use super::error::DbError;
-use super::sql::{Datum, Params, Row, See, Sql, params};
+use super::sql::{Bind, Datum, Many, Params, Row, See, Sql, params};
 
 /// A connection that can write.
 pub(super) trait Session: Sql + Send {
@@ -49,6 +49,51 @@ pub(super) trait Session: Sql + Send {
     /// Whether nobody else writes while our transaction is open.
     fn is_alone(&self) -> bool;
 
+    /// Whether each statement is a way to a server and back, so that what units ask and write is better
+    /// carried out for many at once, in rounds.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// Begins a round, which may put off what it writes or not.
+    fn begin_round(&mut self, _puts_off: bool) {}
+
+    /// Asks queries for many rows of parameters, one query after another; whoever asks one of them again
+    /// in this round is shown what was answered. After them, takes so many positions for its events.
+    fn ask_ahead(&mut self, _asks: Vec<Many>, _positions: usize) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    /// Runs the same for many, at once.
+    fn execute_many(&self, (sql, rows): Many) -> Result<(), DbError> {
+        for row in rows {
+            let row: Vec<&dyn Bind> = row.iter().map(|datum| datum as _).collect();
+            self.execute(&sql, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement, which is to change one row, at once or else by the end of the round and before
+    /// anything is asked; one that does not fails the round then. No two rows of a round may be the same.
+    fn execute_soon(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.execute(sql, params)
+    }
+
+    /// Runs a statement about what nothing of the round that is yet to be written is about.
+    fn execute_beside(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.execute(sql, params)
+    }
+
+    /// Writes what the round has left, and forgets what it has asked.
+    fn end_round(&mut self) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    /// Whether the transaction was given up because it and another stood in each other's way.
+    fn met_another(&self) -> bool {
+        false
+    }
+
     /// Tells other nodes, once the transaction is true, that something has changed of which they may
     /// have copies.
     fn announce(&self, changed: &str) -> Result<(), DbError>;
@@ -80,7 +125,12 @@ pub(super) trait Session: Sql + Send {
 pub(super) const WORD: &str = "select word from words where text = ?1";
 
 /// The number of what events are about.
-pub(super) const SUBJECT: &str = "select subject from subjects where merchant = ?1 and key = ?2";
+pub(super) const SUBJECT: (&str, &str) = (
+    "select subject from subjects where merchant = ?1 and key = ?2",
+    "for update",
+);
+
+pub(super) const INSERT_SUBJECT: &str = "insert into subjects (merchant, key) values (?1, ?2)";
 
 pub(in crate::store) const LAST_SEQUENCE: &str = "
     select coalesce(max(sequence), 0) from events where subject = ?1";
@@ -214,30 +264,34 @@ impl Pen {
             return Ok(*subject);
         }
         let mut known = None;
-        self.each_locking(
-            (SUBJECT, "for update"),
-            params![merchant, key],
-            &mut |row| {
-                known = Some(row.get(0)?);
-                Ok(ControlFlow::Break(()))
-            },
-        )?;
+        self.each_locking(SUBJECT, params![merchant, key], &mut |row| {
+            known = Some(row.get(0)?);
+            Ok(ControlFlow::Break(()))
+        })?;
         let subject = match known {
             Some(number) => Subject {
                 number,
                 last_sequence: None,
             },
             None => {
-                let sql = "insert into subjects (merchant, key) values (?1, ?2)";
                 let key = params![merchant, key];
                 Subject {
-                    number: self.session.insert(sql, "subject", key)?,
+                    number: self.session.insert(INSERT_SUBJECT, "subject", key)?,
                     last_sequence: Some(0),
                 }
             }
         };
         self.subject = Some((merchant, key.to_owned(), subject));
         Ok(subject)
+    }
+
+    /// Waits until nobody else is writing about a subject, and keeps it so.
+    pub(super) fn lock_subject(&mut self, merchant_id: &str, key: &str) -> Result<(), DbError> {
+        if self.session.is_alone() {
+            return Ok(());
+        }
+        let merchant = self.word(merchant_id)?;
+        self.lock(&locking(SUBJECT), params![merchant, key])
     }
 
     /// The number that the next event of a subject has.
@@ -366,6 +420,50 @@ impl Pen {
         self.session.execute(sql, params)
     }
 
+    /// Runs a statement that changes one row; not at once where that is better done for many. If it
+    /// changes none then, its batch is run again with each statement at once.
+    pub(super) fn execute_soon(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.session.execute_soon(sql, params)
+    }
+
+    /// Runs a statement about a table that nothing is written to soon.
+    pub(super) fn execute_beside(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.session.execute_beside(sql, params)
+    }
+
+    /// Whether units are better run in rounds.
+    pub(super) fn is_far(&self) -> bool {
+        self.session.is_far()
+    }
+
+    /// Begins a round: units of which no two are about the same subject, unless nothing but locks is
+    /// asked for ahead and nothing put off.
+    pub(super) fn begin_round(&mut self, puts_off: bool) {
+        self.session.begin_round(puts_off);
+    }
+
+    /// What fails here leaves a half behind, for all that was put off was answered for.
+    pub(super) fn end_round(&mut self) -> Result<(), DbError> {
+        let ended = self.session.end_round();
+        self.torn |= ended.is_err();
+        ended
+    }
+
+    /// Whether the transaction was given up for another's, and may succeed if it is run again.
+    pub(super) fn met_another(&self) -> bool {
+        self.session.met_another()
+    }
+
+    /// Asks queries for many rows of parameters, one query after another, and then for the positions of
+    /// so many events.
+    pub(super) fn ask_ahead(&mut self, asks: Vec<Many>, positions: usize) -> Result<(), DbError> {
+        self.session.ask_ahead(asks, positions)
+    }
+
+    pub(super) fn execute_many(&self, write: Many) -> Result<(), DbError> {
+        self.session.execute_many(write)
+    }
+
     /// The first row that a query finds.
     pub(super) fn find<T>(
         &self,
@@ -380,13 +478,13 @@ impl Pen {
     /// ends: `lock` says so where there is anybody else.
     pub(super) fn each_locking(
         &self,
-        (sql, lock): (&str, &str),
+        sql: (&str, &str),
         params: Params<'_>,
         see: See<'_>,
     ) -> Result<(), DbError> {
         match self.session.is_alone() {
-            true => self.session.each(sql, params, see),
-            false => self.session.each(&format!("{sql} {lock}"), params, see),
+            true => self.session.each(sql.0, params, see),
+            false => self.session.each(&locking(sql), params, see),
         }
     }
 
@@ -415,4 +513,9 @@ impl Pen {
                 .each(sql, params, &mut |_| Ok(ControlFlow::Continue(()))),
         }
     }
+}
+
+/// A query whose rows are locked.
+pub(super) fn locking((sql, lock): (&str, &str)) -> String {
+    format!("{sql} {lock}")
 }

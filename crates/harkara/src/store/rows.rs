@@ -266,6 +266,8 @@ pub struct Settle {
     pub merchant_id: MerchantId,
     pub delivery_id: DeliveryId,
     pub endpoint_id: EndpointId,
+    /// The key of what its event is about.
+    pub subject: String,
     pub fence: i64,
     pub attempt: AttemptRow,
     pub verdict: Verdict,

@@ -77,7 +77,7 @@ pub(super) enum Value<'r> {
 }
 
 /// A value that outlives its row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Datum {
     Null,
     Int(i64),
@@ -96,6 +96,23 @@ impl From<Value<'_>> for Datum {
     }
 }
 
+impl From<&str> for Datum {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Param<'_>> for Datum {
+    fn from(param: Param<'_>) -> Self {
+        match param {
+            Param::Null => Self::Null,
+            Param::Int(n) => Self::Int(n),
+            Param::Text(text) => Self::Text(text.to_owned()),
+            Param::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
 impl Bind for Datum {
     fn bind(&self) -> Param<'_> {
         match self {
@@ -106,6 +123,9 @@ impl Bind for Datum {
         }
     }
 }
+
+/// A statement that is written for one row, and the rows of parameters that it is for.
+pub(super) type Many = (String, Vec<Vec<Datum>>);
 
 /// Which column of a row is meant.
 #[derive(Clone, Copy, Debug)]

@@ -1,25 +1,33 @@
 //! One connection to a Postgres server: opened when it is needed, again after it was lost, with the
-//! statements that were prepared on it.
+//! statements that were prepared on it. What belongs together is sent together.
 //!
 //! What Postgres says of errors is sorted here. `mod.rs` calls it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Statement};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::{Client, Row, Statement};
 
+use super::many;
 use super::server::Server;
 use crate::store::error::{DbError, DbErrorKind};
-use crate::store::sql::{Bind, Column, Datum, Param, Params, See, Value, Values};
+use crate::store::sql::{Bind, Column, Datum, Many, Param, Params, See, Value, Values};
 
 /// What an answered write survives on this server. Refused where that is not even the end of its own
 /// process.
-pub(in crate::store) fn durability(client: &mut Client) -> Result<String, DbError> {
+pub(in crate::store) fn durability(client: &mut postgres::Client) -> Result<String, DbError> {
     let sql = "
         select current_setting('fsync'), current_setting('full_page_writes'),
             current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
@@ -53,27 +61,40 @@ pub(in crate::store) fn durability(client: &mut Client) -> Result<String, DbErro
 pub(super) struct Link {
     server: Arc<Server>,
     open: RefCell<Option<Opened>>,
+    /// A transaction is to begin with the next statement, in one way there and back.
+    begins: Cell<bool>,
 }
 
 struct Opened {
     client: Client,
+    /// Reads and writes for the client while one of our calls waits.
+    driver: JoinHandle<()>,
+    runtime: Runtime,
     statements: HashMap<String, Statement>,
 }
+
+/// How long a server is waited for that is told goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Link {
     pub(super) fn new(server: &Arc<Server>) -> Self {
         Self {
             server: server.clone(),
             open: RefCell::default(),
+            begins: Cell::new(false),
         }
     }
 
     /// Opens the connection unless it is open.
     pub(super) fn connect(&self) -> Result<(), DbError> {
         if self.is_lost() {
-            let client = self.server.connect()?;
+            self.lose();
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (client, driver) = self.server.connect_on(&runtime)?;
             *self.open.borrow_mut() = Some(Opened {
                 client,
+                driver,
+                runtime,
                 statements: HashMap::new(),
             });
         }
@@ -89,31 +110,76 @@ impl Link {
         drop_apart(self.open.borrow_mut().take());
     }
 
+    /// Has a transaction begin with the next statement.
+    pub(super) fn begin(&self) {
+        self.begins.set(true);
+    }
+
+    /// Ends the transaction in one of two ways; nothing to do if none of its statements was sent.
+    pub(super) fn end(&self, sql: &str) -> Result<(), DbError> {
+        match self.begins.replace(false) {
+            true => Ok(()),
+            false => self.batch(sql),
+        }
+    }
+
     /// Runs a statement of ours that takes nothing and gives nothing.
     pub(super) fn batch(&self, sql: &str) -> Result<(), DbError> {
-        self.with(|open| open.client.batch_execute(sql))
+        self.with(|open, begins| open.wait(begins, open.client.batch_execute(sql)))
     }
 
     pub(super) fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
-        let changed = self.with(|open| {
+        let changed = self.with(|open, begins| {
             let statement = open.prepare(sql)?;
-            let values: Vec<Param<'_>> = params.iter().map(|param| param.bind()).collect();
-            let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
-            open.client.execute(&statement, &values)
+            let values = values(params.iter());
+            open.wait(begins, open.client.execute(&statement, &refs(&values)))
         })?;
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
-    pub(super) fn query(
-        &self,
-        sql: &str,
-        params: Params<'_>,
-    ) -> Result<Vec<postgres::Row>, DbError> {
-        self.with(|open| {
+    pub(super) fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, DbError> {
+        self.with(|open, begins| {
             let statement = open.prepare(sql)?;
-            let values: Vec<Param<'_>> = params.iter().map(|param| param.bind()).collect();
-            let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
-            open.client.query(&statement, &values)
+            let values = values(params.iter());
+            open.wait(begins, open.client.query(&statement, &refs(&values)))
+        })
+    }
+
+    /// Runs writes, each for all of its rows and one after another, and counts the rows that each
+    /// changed. They are sent together; after one that fails the server carries out no other.
+    pub(super) fn execute_all(&self, writes: &[Many]) -> Result<Vec<usize>, DbError> {
+        let changed = self.with(|open, begins| {
+            let prepared = writes
+                .iter()
+                .map(|(sql, rows)| open.prepare_write(sql, rows));
+            let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+            let client = &open.client;
+            let each = prepared.iter().map(|(statement, lists)| {
+                Box::pin(async { client.execute(statement, &refs(lists)).await })
+            });
+            open.wait(begins, in_order(each.collect()))
+        })?;
+        let changed = changed.into_iter();
+        Ok(changed
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+            .collect())
+    }
+
+    /// Runs queries, each for all of its rows and one after another. The last column of an answer says
+    /// for which row it is, counted from one.
+    pub(super) fn query_all(&self, queries: &[Many]) -> Result<Vec<Vec<Row>>, DbError> {
+        self.with(|open, begins| {
+            let prepared = queries.iter().map(|(sql, rows)| {
+                let one = open.prepare(sql)?;
+                let many = open.prepare(&many::query(sql, one.params()))?;
+                Ok((many, lists(rows, one.params().len())))
+            });
+            let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+            let client = &open.client;
+            let each = prepared.iter().map(|(statement, lists)| {
+                Box::pin(async { client.query(statement, &refs(lists)).await })
+            });
+            open.wait(begins, in_order(each.collect()))
         })
     }
 
@@ -124,27 +190,32 @@ impl Link {
         columns: &str,
         rows: &[Vec<Datum>],
     ) -> Result<(), DbError> {
-        self.with(|open| {
+        self.with(|open, begins| {
             let shape = open.prepare(&format!("select {columns} from {table}"))?;
             let types = shape.columns().iter().map(|column| column.type_().clone());
             let types: Vec<Type> = types.collect();
             let sql = format!("copy {table} ({columns}) from stdin (format binary)");
-            let mut copy = BinaryCopyInWriter::new(open.client.copy_in(&sql)?, &types);
-            for row in rows {
-                let values: Vec<Param<'_>> = row.iter().map(Bind::bind).collect();
-                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
-                copy.write(&values)?;
-            }
-            copy.finish().map(drop)
+            let copying = async {
+                let mut copy = pin!(BinaryCopyInWriter::new(
+                    open.client.copy_in(&sql).await?,
+                    &types
+                ));
+                for row in rows {
+                    let values = values(row.iter());
+                    copy.as_mut().write(&refs(&values)).await?;
+                }
+                copy.finish().await.map(drop)
+            };
+            open.wait(begins, copying)
         })
     }
 
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Opened) -> Result<T, postgres::Error>,
+        work: impl FnOnce(&mut Opened, bool) -> Result<T, postgres::Error>,
     ) -> Result<T, DbError> {
         match self.open.borrow_mut().as_mut() {
-            Some(open) => Ok(work(open)?),
+            Some(open) => Ok(work(open, self.begins.replace(false))?),
             None => Err(DbError::new(DbErrorKind::Busy, "the connection was lost")),
         }
     }
@@ -156,23 +227,95 @@ impl Drop for Link {
     }
 }
 
-/// A client says goodbye and waits for that, which no task may do.
+/// Says goodbye and waits for that, which no task may do.
 fn drop_apart(open: Option<Opened>) {
-    if open.is_some() {
+    if let Some(open) = open {
         // A thread that cannot be had leaves the goodbye to the server, who notices by itself.
-        let _ = std::thread::spawn(move || drop(open)).join();
+        let _ = std::thread::spawn(move || open.close()).join();
     }
 }
 
 impl Opened {
+    fn close(self) {
+        drop(self.client);
+        let _ = self
+            .runtime
+            .block_on(async { timeout(GOODBYE, self.driver).await });
+    }
+
+    /// Waits for what was asked of the client; a transaction that is to begin begins before it.
+    fn wait<T>(
+        &self,
+        begins: bool,
+        asked: impl Future<Output = Result<T, postgres::Error>>,
+    ) -> Result<T, postgres::Error> {
+        self.runtime.block_on(async {
+            if !begins {
+                return asked.await;
+            }
+            let (begun, asked) = tokio::join!(self.client.batch_execute("begin"), asked);
+            begun.and(asked)
+        })
+    }
+
     fn prepare(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&numbered(sql))?;
+        let statement = self.wait(false, self.client.prepare(&numbered(sql)))?;
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+
+    /// A write for all of its rows, with the list of each parameter.
+    fn prepare_write<'r>(
+        &mut self,
+        sql: &str,
+        rows: &'r [Vec<Datum>],
+    ) -> Result<(Statement, Vec<Vec<Param<'r>>>), postgres::Error> {
+        let one = self.prepare(sql)?;
+        let many = self.prepare(&many::write(sql, one.params()))?;
+        Ok((many, lists(rows, one.params().len())))
+    }
+}
+
+/// Waits for all. The first thing that each does is to send, and that they do in this order.
+async fn in_order<T, E>(
+    mut each: Vec<Pin<Box<impl Future<Output = Result<T, E>>>>>,
+) -> Result<Vec<T>, E> {
+    let mut results: Vec<Option<Result<T, E>>> = each.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut is_done = true;
+        for (one, result) in each.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match one.as_mut().poll(context) {
+                    Poll::Ready(ready) => *result = Some(ready),
+                    Poll::Pending => is_done = false,
+                }
+            }
+        }
+        if is_done {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
+fn values<'a, B: Bind + ?Sized + 'a>(params: impl Iterator<Item = &'a B>) -> Vec<Param<'a>> {
+    params.map(Bind::bind).collect()
+}
+
+/// Rows as a list for each of so many columns.
+fn lists(rows: &[Vec<Datum>], columns: usize) -> Vec<Vec<Param<'_>>> {
+    let column = |n: usize| values(rows.iter().map(|row| &row[n]));
+    (0..columns).map(column).collect()
+}
+
+fn refs<T: ToSql + Sync>(values: &[T]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as _).collect()
 }
 
 /// Parameters as Postgres writes them, `$1` for `?1`.
@@ -181,7 +324,7 @@ fn numbered(sql: &str) -> String {
 }
 
 /// Shows rows in turn.
-pub(super) fn show(rows: &[postgres::Row], see: See<'_>) -> Result<(), DbError> {
+pub(super) fn show(rows: &[Row], see: See<'_>) -> Result<(), DbError> {
     for row in rows {
         if see(row)?.is_break() {
             break;
@@ -213,7 +356,7 @@ impl ToSql for Param<'_> {
     to_sql_checked!();
 }
 
-impl Values for postgres::Row {
+impl Values for Row {
     fn value(&self, column: Column<'_>) -> Result<Value<'_>, DbError> {
         let index = match column {
             Column::Numbered(index) => Some(index).filter(|index| *index < self.len()),
@@ -260,6 +403,21 @@ impl From<postgres::Error> for DbError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Said(String, #[source] postgres::Error);
+
+/// Whether a transaction was given up for it and another stood in each other's way. The other has gone
+/// on, so the same may succeed now.
+pub(super) fn met_another(error: &DbError) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error.source);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<postgres::Error>() {
+            return cause
+                .code()
+                .is_some_and(|code| code.code().starts_with("40"));
+        }
+        source = cause.source();
+    }
+    false
+}
 
 fn is_io(error: &postgres::Error) -> bool {
     let mut source = std::error::Error::source(error);

@@ -7,10 +7,12 @@
 
 mod horizon;
 mod link;
+mod many;
 mod nodes;
 mod server;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +20,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) use self::horizon::{Horizon, LOOK_EVERY, PATIENCE};
 use self::link::Link;
 pub(super) use self::link::durability;
+use self::many::Round;
 pub(super) use self::nodes::Membership;
 pub(super) use self::server::Server;
 use super::error::{DbError, DbErrorKind};
 use super::pen::Session;
 use super::readers::{Open, Snapshots};
-use super::sql::{Datum, Params, See, Sql, params};
+use super::sql::{Datum, Many, Params, See, Sql, params};
+
+/// So many positions of events that are to come.
+const POSITIONS: &str = "select nextval('event_positions') from generate_series(1, ?1)";
 
 /// A connection that writes.
 pub(super) struct Writing {
@@ -31,7 +37,13 @@ pub(super) struct Writing {
     begun: bool,
     /// A statement has failed, after which Postgres takes no other until it is taken back.
     spoiled: Cell<bool>,
+    /// The server has given up the transaction, for it and another's stood in each other's way.
+    met_another: Cell<bool>,
     changes: Cell<u64>,
+    /// The round that is under way.
+    round: RefCell<Option<Round>>,
+    /// Positions that the round has and no event yet.
+    positions: VecDeque<i64>,
     /// Set when nobody knows whether a commit was made.
     in_doubt: Arc<AtomicBool>,
 }
@@ -43,22 +55,40 @@ impl Writing {
             in_doubt,
             begun: false,
             spoiled: Cell::new(false),
+            met_another: Cell::new(false),
             changes: Cell::new(0),
+            round: RefCell::default(),
+            positions: VecDeque::new(),
         }
     }
 
     fn noting<T>(&self, result: Result<T, DbError>) -> Result<T, DbError> {
-        if result.is_err() {
+        if let Err(error) = &result {
             self.spoiled.set(true);
+            self.met_another.set(link::met_another(error));
         }
         result
+    }
+
+    /// Makes the writes that a round has gathered so far, for what comes next may be about them.
+    fn catch_up(&self) -> Result<(), DbError> {
+        let mut round = self.round.borrow_mut();
+        match round.as_mut().filter(|round| !round.is_caught_up()) {
+            Some(round) => self.noting(round.catch_up(&self.link)),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, changed: usize) {
+        self.changes.set(self.changes.get() + changed as u64);
     }
 }
 
 impl Sql for Writing {
     fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.catch_up()?;
         let changed = self.noting(self.link.execute(sql, params))?;
-        self.changes.set(self.changes.get() + changed as u64);
+        self.count(changed);
         if sql.starts_with("rollback to") {
             self.spoiled.set(false);
         }
@@ -66,9 +96,16 @@ impl Sql for Writing {
     }
 
     fn each(&self, sql: &str, params: Params<'_>, see: See<'_>) -> Result<(), DbError> {
+        let round = self.round.borrow();
+        let known = round.as_ref().and_then(|round| round.answer(sql, params));
+        drop(round);
+        if let Some(rows) = known {
+            return link::show(&rows, see);
+        }
+        self.catch_up()?;
         let rows = self.noting(self.link.query(sql, params))?;
         if !sql.trim_start().starts_with("select") {
-            self.changes.set(self.changes.get() + rows.len() as u64);
+            self.count(rows.len());
         }
         link::show(&rows, see)
     }
@@ -78,7 +115,8 @@ impl Session for Writing {
     fn begin(&mut self) -> Result<(), DbError> {
         self.link.connect()?;
         self.spoiled.set(false);
-        self.link.batch("begin")?;
+        self.met_another.set(false);
+        self.link.begin();
         self.begun = true;
         Ok(())
     }
@@ -90,7 +128,7 @@ impl Session for Writing {
             return Err(DbError::new(DbErrorKind::Busy, cause));
         }
         self.begun = false;
-        self.link.batch("commit").map_err(|error| {
+        self.link.end("commit").map_err(|error| {
             if !self.link.is_lost() {
                 return error;
             }
@@ -100,12 +138,75 @@ impl Session for Writing {
     }
 
     fn roll_back(&mut self) -> Result<(), DbError> {
-        if self.begun && !self.link.is_lost() && self.link.batch("rollback").is_err() {
+        if self.begun && !self.link.is_lost() && self.link.end("rollback").is_err() {
             self.link.lose();
         }
         self.begun = false;
         self.spoiled.set(false);
+        *self.round.borrow_mut() = None;
+        self.positions.clear();
         Ok(())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn begin_round(&mut self, puts_off: bool) {
+        *self.round.borrow_mut() = Some(Round::new(puts_off));
+    }
+
+    fn ask_ahead(&mut self, mut asks: Vec<Many>, positions: usize) -> Result<(), DbError> {
+        let count = i64::try_from(positions).unwrap_or(i64::MAX);
+        if count > 0 {
+            asks.push((POSITIONS.to_owned(), vec![vec![Datum::Int(count)]]));
+        }
+        if let Some(round) = self.round.borrow_mut().as_mut() {
+            self.noting(round.ask(&self.link, asks))?;
+        }
+        if count > 0 {
+            let this: &dyn Sql = self;
+            let positions: Vec<i64> = this.rows(POSITIONS, params![count], |row| row.get(0))?;
+            self.positions.extend(positions);
+        }
+        Ok(())
+    }
+
+    fn execute_many(&self, write: Many) -> Result<(), DbError> {
+        self.catch_up()?;
+        for changed in self.noting(self.link.execute_all(&[write]))? {
+            self.count(changed);
+        }
+        Ok(())
+    }
+
+    fn execute_soon(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        if let Some(round) = self.round.borrow_mut().as_mut()
+            && round.puts_off
+        {
+            round.gather(sql, params);
+            self.count(1);
+            return Ok(1);
+        }
+        self.execute(sql, params)
+    }
+
+    fn execute_beside(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        let changed = self.noting(self.link.execute(sql, params))?;
+        self.count(changed);
+        Ok(changed)
+    }
+
+    /// Positions that are left over are older than what others may have written about the same since.
+    fn end_round(&mut self) -> Result<(), DbError> {
+        self.positions.clear();
+        self.catch_up()?;
+        *self.round.borrow_mut() = None;
+        Ok(())
+    }
+
+    fn met_another(&self) -> bool {
+        self.met_another.get()
     }
 
     fn in_transaction(&self) -> bool {
@@ -128,9 +229,11 @@ impl Session for Writing {
     }
 
     fn take_position(&mut self) -> Result<i64, DbError> {
-        let sql = "select nextval('event_positions')";
+        if let Some(position) = self.positions.pop_front() {
+            return Ok(position);
+        }
         let this: &dyn Sql = self;
-        let position = this.first(sql, params![], |row| row.get(0))?;
+        let position = this.first(POSITIONS, params![1_i64], |row| row.get(0))?;
         position.ok_or_else(|| DbError::new(DbErrorKind::Corrupt, "a sequence has no next value"))
     }
 

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use postgres::config::{Host, SslMode};
-use postgres::{Client, Config, NoTls};
+use postgres::{Client, NoTls};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::deliver::connect::Roots;
@@ -70,13 +73,35 @@ impl Server {
         })
     }
 
+    /// A connection whose calls block.
     pub(in crate::store) fn connect(&self) -> Result<Client, DbError> {
+        let config = postgres::Config::from(self.config.clone());
         let mut client = match &self.tls {
-            Some(tls) => self.config.connect(tls.clone())?,
-            None => self.config.connect(NoTls)?,
+            Some(tls) => config.connect(tls.clone())?,
+            None => config.connect(NoTls)?,
         };
         client.batch_execute(SETTINGS)?;
         Ok(client)
+    }
+
+    /// A connection on which several statements can be under way, with the task that drives it.
+    pub(super) fn connect_on(
+        &self,
+        runtime: &Runtime,
+    ) -> Result<(tokio_postgres::Client, JoinHandle<()>), DbError> {
+        // What ends a connection is told to whoever uses it next.
+        let (client, driver) = match &self.tls {
+            Some(tls) => {
+                let (client, driven) = runtime.block_on(self.config.connect(tls.clone()))?;
+                (client, runtime.spawn(async { drop(driven.await) }))
+            }
+            None => {
+                let (client, driven) = runtime.block_on(self.config.connect(NoTls))?;
+                (client, runtime.spawn(async { drop(driven.await) }))
+            }
+        };
+        runtime.block_on(client.batch_execute(SETTINGS))?;
+        Ok((client, driver))
     }
 }
 

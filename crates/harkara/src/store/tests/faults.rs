@@ -9,7 +9,7 @@ use harkara_core::delivery::DeliveryState;
 
 use super::interleavings::ORPHANS;
 use super::*;
-use crate::store::sql::{Datum, Params, See};
+use crate::store::sql::{Datum, Many, Params, See};
 
 /// Counts down the statements until one fails, and those that fail after it.
 #[derive(Default)]
@@ -104,6 +104,43 @@ impl Session for Faulty {
 
     fn is_alone(&self) -> bool {
         self.session.is_alone()
+    }
+
+    fn is_far(&self) -> bool {
+        self.session.is_far()
+    }
+
+    fn begin_round(&mut self, puts_off: bool) {
+        self.session.begin_round(puts_off);
+    }
+
+    fn ask_ahead(&mut self, asks: Vec<Many>, positions: usize) -> Result<(), DbError> {
+        self.faults.pass()?;
+        self.session.ask_ahead(asks, positions)
+    }
+
+    fn execute_many(&self, write: Many) -> Result<(), DbError> {
+        self.faults.pass()?;
+        self.session.execute_many(write)
+    }
+
+    fn execute_soon(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.faults.pass()?;
+        self.session.execute_soon(sql, params)
+    }
+
+    fn execute_beside(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
+        self.faults.pass()?;
+        self.session.execute_beside(sql, params)
+    }
+
+    fn end_round(&mut self) -> Result<(), DbError> {
+        self.faults.pass()?;
+        self.session.end_round()
+    }
+
+    fn met_another(&self) -> bool {
+        self.session.met_another()
     }
 
     fn announce(&self, changed: &str) -> Result<(), DbError> {
@@ -209,6 +246,12 @@ async fn is_settled(world: &World, n: u32) -> bool {
     }
 }
 
+/// As the dispatcher does it.
+async fn settle_one(store: &Store, settle: &Settle) -> Result<Settled, DbError> {
+    let settled = store.settle_all([settle.clone()].into()).await?;
+    settled.into_iter().next().unwrap()
+}
+
 /// Lets the statement at each place fail, in a batch of a commit, a settle and a commit that is stale.
 async fn check(more: u32) {
     let faults = Arc::new(Faults::default());
@@ -234,7 +277,7 @@ async fn check(more: u32) {
         faults.arm(n, more);
         let (made, settled, refused) = tokio::join!(
             world.store.commit(order_unit(n)),
-            world.store.settle(settle.clone()),
+            settle_one(&world.store, &settle),
             world.store.commit(stale)
         );
         let has_failed = faults.disarm();
@@ -258,7 +301,7 @@ async fn check(more: u32) {
             world.store.commit(order_unit(n)).await.unwrap();
         }
         if settled.is_err() {
-            world.store.settle(settle).await.unwrap();
+            settle_one(&world.store, &settle).await.unwrap();
         }
         assert!(is_there(&world.store, n).await && is_settled(&world, n).await);
         if !has_failed {

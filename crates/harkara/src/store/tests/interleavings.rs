@@ -88,7 +88,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 /// However it stands, claiming and delivering empties the line.
-async fn finish(world: &World, mut now: Timestamp) {
+pub(super) async fn finish(world: &World, mut now: Timestamp) {
     loop {
         now = now.plus(Duration::from_secs(60));
         let claimed = world.claim(now, 100).await;

@@ -2,7 +2,7 @@
 //!
 //! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
 //! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
-//! (`views`), what is replayed (`replays`), what is copied into another store (`transfer`), what
+//! (`views`), what meets in one batch (`rounds`), what is replayed (`replays`), what is copied into another store (`transfer`), what
 //! holds whatever happens (`interleavings`), and what is so of a file (`file`) or of Postgres
 //! (`postgres`).
 
@@ -15,6 +15,7 @@ mod interleavings;
 mod lines;
 mod postgres;
 mod replays;
+mod rounds;
 mod transfer;
 mod views;
 
@@ -213,6 +214,7 @@ fn settle(claimed: &Claimed, verdict: Verdict, now: Timestamp) -> Settle {
         merchant_id: claimed.merchant_id.clone(),
         delivery_id: claimed.delivery_id.clone(),
         endpoint_id: claimed.endpoint_id.clone(),
+        subject: claimed.subject.clone(),
         fence: claimed.fence,
         attempt: AttemptRow {
             started_at: now,

@@ -68,7 +68,7 @@ fn number_of<'a>(
 fn order(pen: &mut Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Result<(), DbError> {
     let (subject, as_written) = number_of(pen, merchant, row.order_id.as_str())?;
     let changed = match row.version {
-        1 => pen.execute(
+        1 => pen.execute_soon(
             INSERT_ORDER,
             params![
                 subject,
@@ -84,7 +84,7 @@ fn order(pen: &mut Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Re
                 row.updated_at.as_micros(),
             ],
         )?,
-        version => pen.execute(
+        version => pen.execute_soon(
             UPDATE_ORDER,
             params![
                 subject,
@@ -100,7 +100,7 @@ fn order(pen: &mut Pen, merchant: i64, row: &OrderRow, doc: Option<&[u8]>) -> Re
     };
     guarded(changed, format_args!("order {}", row.order_id), row.version)?;
     for (kind, value) in &row.refs {
-        let given = pen.execute(INSERT_REF, params![merchant, kind.word(), value, subject])?;
+        let given = pen.execute_soon(INSERT_REF, params![merchant, kind.word(), value, subject])?;
         if given == 0 {
             return Err(DbError::stale(format!(
                 "{kind:?} {value} belongs to another order than {}",
@@ -129,7 +129,7 @@ fn mandate(
     let (merchant, id) = (merchant_id.as_str(), row.mandate_id.as_str());
     let order_id = row.order_id.as_ref().map(|id| id.as_str());
     let changed = match row.version {
-        1 => pen.execute(
+        1 => pen.execute_soon(
             INSERT_MANDATE,
             params![
                 merchant,
@@ -141,7 +141,7 @@ fn mandate(
                 row.created_at.as_micros()
             ],
         )?,
-        version => pen.execute(
+        version => pen.execute_soon(
             UPDATE_MANDATE,
             params![
                 merchant,
@@ -175,7 +175,7 @@ fn notification(
     let (merchant, id) = (merchant_id.as_str(), row.object_reference_id.as_str());
     let mandate_id = row.mandate_id.as_str();
     let changed = match row.version {
-        1 => pen.execute(
+        1 => pen.execute_soon(
             INSERT_NOTIFICATION,
             params![
                 merchant,
@@ -186,7 +186,7 @@ fn notification(
                 row.created_at.as_micros()
             ],
         )?,
-        version => pen.execute(
+        version => pen.execute_soon(
             UPDATE_NOTIFICATION,
             params![merchant, id, doc, version, row.status, mandate_id],
         )?,
@@ -238,7 +238,7 @@ fn snapshot(
     let changed = match kind {
         SnapshotKind::Order => {
             let (subject, as_written) = number_of(pen, merchant, id)?;
-            pen.execute(
+            pen.execute_soon(
                 SNAPSHOT_ORDER,
                 params![
                     subject,
@@ -251,11 +251,11 @@ fn snapshot(
                 ],
             )?
         }
-        SnapshotKind::Mandate => pen.execute(
+        SnapshotKind::Mandate => pen.execute_soon(
             SNAPSHOT_MANDATE,
             params![merchant_id, id, position, status, customer_id, now],
         )?,
-        SnapshotKind::Notification => pen.execute(
+        SnapshotKind::Notification => pen.execute_soon(
             SNAPSHOT_NOTIFICATION,
             params![merchant_id, id, position, status, now],
         )?,

@@ -10,7 +10,7 @@ use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 
 use super::aggregates;
-use super::place::{Line, Place, place};
+use super::place::{Line, Place, behind, place};
 use crate::store::bodies::Bodies;
 use crate::store::codec::{Word, pack_id, prefix};
 use crate::store::error::{DbError, DbErrorKind};
@@ -68,17 +68,18 @@ pub(in crate::store) fn commit(
     for outcome in &unit.schedule {
         schedule(pen, outcome)?;
     }
-    let mut committed = Committed::default();
+    let (mut committed, mut own) = (Committed::default(), Own::default());
     for (new, body) in unit.events.iter().zip(&packed.bodies) {
         assert_eq!(
             &new.event.merchant_id, merchant_id,
             "a unit is about one merchant"
         );
         let born = insert_event(pen, merchant, new, body)?;
+        own.first(&born);
         for (n, delivery) in (1..).zip(&new.deliveries) {
             let number = delivery_number(born.position, n)?;
             let times = (unit.now, unit.lease_until);
-            let claimed = insert_delivery(pen, &born, (number, delivery), times)?;
+            let claimed = insert_delivery(pen, &mut own, &born, (number, delivery), times)?;
             committed.claimed.extend(claimed);
         }
         committed.events.push(CommittedEvent {
@@ -120,7 +121,13 @@ pub(in crate::store) fn insert_replay(
     let born =
         born.ok_or_else(|| DbError::stale(format!("event {} does not exist", delivery.event_id)))?;
     let number = next_delivery(pen, born.position)?;
-    let claimed = insert_delivery(pen, &born, (number, delivery), (now, lease_until))?;
+    let claimed = insert_delivery(
+        pen,
+        &mut Own::default(),
+        &born,
+        (number, delivery),
+        (now, lease_until),
+    )?;
     Ok(claimed.map(Unopened))
 }
 
@@ -176,7 +183,7 @@ pub(in crate::store) fn insert_idempotency_key(
         response,
         now.as_micros()
     ];
-    pen.execute(sql, row).map(drop)
+    pen.execute_soon(sql, row).map(drop)
 }
 
 fn schedule(pen: &Pen, outcome: &ScheduledOutcome) -> Result<(), DbError> {
@@ -226,7 +233,7 @@ fn insert_event(
     let request_hash = new.request_hash.as_deref();
     let sequence = pen.next_sequence(subject)?;
     let position = pen.take_position()?;
-    pen.execute(
+    pen.execute_soon(
         INSERT_EVENT,
         params![
             merchant,
@@ -240,7 +247,7 @@ fn insert_event(
             request_hash.map(|hash| pack_id(prefix::HASH, hash)),
         ],
     )?;
-    pen.execute(INSERT_BODY, params![position, body])?;
+    pen.execute_soon(INSERT_BODY, params![position, body])?;
     let name = event.name.as_str().to_owned();
     Ok(Born {
         position,
@@ -262,12 +269,20 @@ pub(in crate::store) const INSERT_DELIVERY: &str = "
 /// endpoint is being called, and a lease (the second of the times) was asked for.
 fn insert_delivery(
     pen: &Pen,
+    own: &mut Own,
     event: &Born,
     (number, new): (i64, &NewDelivery),
     (now, lease_until): (Timestamp, Option<Timestamp>),
 ) -> Result<Option<Claimed>, DbError> {
     let called = called(pen, &new.merchant_id, &new.endpoint_id)?;
-    let place = place_of(pen, event, called.endpoint, new)?;
+    let called = called.ok_or_else(|| {
+        // It was deleted since the deliveries were planned.
+        DbError::stale(format!(
+            "endpoint {} does not exist any more",
+            new.endpoint_id
+        ))
+    })?;
+    let place = place_of(pen, own, event, (called.endpoint, number), new)?;
     let state = match (&new.withheld, &place.waiting_on) {
         (Some(_), _) => DeliveryState::Withheld,
         (None, Some(_)) => DeliveryState::Waiting,
@@ -278,7 +293,7 @@ fn insert_delivery(
     let lease = lease_until.filter(|_| due && (called.now || new.kind == DeliveryKind::Test));
     let (fence, node) = (i64::from(lease.is_some()), pen.node());
     let now = now.as_micros();
-    pen.execute(
+    pen.execute_soon(
         INSERT_DELIVERY,
         params![
             number,
@@ -321,54 +336,98 @@ fn insert_delivery(
     }))
 }
 
+/// What a unit knows of the lines that it adds to.
+#[derive(Default)]
+struct Own {
+    /// The subjects of its events, each with the number of the first of them.
+    first: Vec<(i64, i64)>,
+    /// Its deliveries that stand in line, each with its endpoint and subject.
+    line: Vec<(i64, i64, i64)>,
+}
+
+impl Own {
+    /// From which number on the events of a subject are this unit's.
+    fn first(&mut self, event: &Born) -> i64 {
+        let known = self
+            .first
+            .iter()
+            .find(|(subject, _)| *subject == event.subject);
+        match known {
+            Some((_, first)) => *first,
+            None => {
+                self.first.push((event.subject, event.sequence));
+                event.sequence
+            }
+        }
+    }
+
+    /// The last of its deliveries in a line.
+    fn last(&self, endpoint: i64, subject: i64) -> Option<i64> {
+        let mut line = self.line.iter().rev();
+        let last = line.find(|(of, about, _)| (*of, *about) == (endpoint, subject));
+        last.map(|(_, _, delivery)| *delivery)
+    }
+}
+
 /// Replays and tests stand in no line, and what is withheld stands nowhere.
-fn place_of(pen: &Pen, event: &Born, endpoint: i64, new: &NewDelivery) -> Result<Place, DbError> {
+fn place_of(
+    pen: &Pen,
+    own: &mut Own,
+    event: &Born,
+    (endpoint, number): (i64, i64),
+    new: &NewDelivery,
+) -> Result<Place, DbError> {
     let stands_in_line = match new.kind {
         DeliveryKind::Event => new.withheld.is_none(),
         DeliveryKind::Replay | DeliveryKind::Test => false,
     };
-    // Nobody stands before the first.
-    if !stands_in_line || event.sequence == 1 {
+    if !stands_in_line {
         return Ok(Place::default());
     }
-    let line = Line {
-        endpoint,
-        subject: event.subject,
-        sequence: event.sequence,
+    let place = match own.last(endpoint, event.subject) {
+        Some(before) => behind(before, new.order),
+        None => {
+            let line = Line {
+                endpoint,
+                subject: event.subject,
+                sequence: own.first(event),
+            };
+            place(pen, &line, new.order)?
+        }
     };
-    place(pen, &line, new.order)
+    own.line.push((endpoint, event.subject, number));
+    Ok(place)
 }
 
 /// How an endpoint is being called.
-struct Called {
-    endpoint: i64,
+pub(super) struct Called {
+    pub(super) endpoint: i64,
     /// It is active, and its breaker lets more than probes through.
     now: bool,
     rate_per_second: Option<u32>,
 }
 
-/// An endpoint's number, and whether it is being called. One that was deleted since the deliveries
-/// were planned makes the plan stale.
-fn called(
+/// Whoever deletes an endpoint waits for us, or we for them: it is given nothing after its end.
+pub(super) const CALLED: (&str, &str) = (
+    "
+    select endpoint, state = 'active' and breaker_open = 0, rate_per_second from endpoints
+    where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'",
+    "for key share",
+);
+
+/// An endpoint's number, and whether it is being called; `None` when it was deleted.
+pub(super) fn called(
     pen: &Pen,
     merchant_id: &MerchantId,
     endpoint_id: &EndpointId,
-) -> Result<Called, DbError> {
-    let sql = "
-        select endpoint, state = 'active' and breaker_open = 0, rate_per_second from endpoints
-        where merchant_id = ?1 and endpoint_id = ?2 and state <> 'deleted'";
-    // Whoever deletes it waits for us, or we for them: it is given nothing after its end.
-    let called = pen.rows_locking(
-        (sql, "for key share"),
-        params![merchant_id.as_str(), endpoint_id.as_str()],
-        |row| {
-            Ok(Called {
-                endpoint: row.get(0)?,
-                now: row.get(1)?,
-                rate_per_second: row.get(2)?,
-            })
-        },
-    )?;
-    let called = called.into_iter().next();
-    called.ok_or_else(|| DbError::stale(format!("endpoint {endpoint_id} does not exist any more")))
+) -> Result<Option<Called>, DbError> {
+    let key = params![merchant_id.as_str(), endpoint_id.as_str()];
+    let called = pen.rows_locking(CALLED, key, |row| {
+        Ok(Called {
+            endpoint: row.get(0)?,
+            now: row.get(1)?,
+            rate_per_second: row.get(2)?,
+        })
+    })?;
+    Ok(called.into_iter().next())
 }

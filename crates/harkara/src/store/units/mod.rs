@@ -5,6 +5,7 @@
 //! it. The statements are the same for both engines. `Store` hands units to the committer.
 
 mod aggregates;
+pub(super) mod ahead;
 pub(super) mod claim;
 pub(super) mod commit;
 pub(super) mod place;

@@ -30,6 +30,18 @@ pub(super) struct Place {
     pub(super) overtaking: bool,
 }
 
+/// Whoever comes right behind a delivery that was born in the same unit, and so has no attempt yet.
+pub(super) fn behind(before: i64, mode: OrderMode) -> Place {
+    let waits = match mode {
+        OrderMode::Hold | OrderMode::Strict => true,
+        OrderMode::None => false,
+    };
+    Place {
+        waiting_on: waits.then_some(before),
+        overtaking: !waits,
+    }
+}
+
 pub(in crate::store) const UNSETTLED_BEFORE: &str = "
     select delivery, state, attempts from deliveries
     where subject = ?1 and endpoint = ?2 and sequence < ?3
@@ -39,6 +51,10 @@ pub(in crate::store) const UNSETTLED_BEFORE: &str = "
 /// `strict` waits for the last one that is unsettled, `hold` for the last that has no attempt yet.
 pub(super) fn place(pen: &Pen, line: &Line, mode: OrderMode) -> Result<Place, DbError> {
     let mut place = Place::default();
+    // Nobody stands before the first.
+    if line.sequence == 1 {
+        return Ok(place);
+    }
     let before = params![line.subject, line.endpoint, line.sequence];
     pen.each_locking((UNSETTLED_BEFORE, "for update"), before, &mut |row| {
         let untried = row.word::<DeliveryState>("state")? == DeliveryState::Waiting

@@ -104,11 +104,13 @@ pub(in crate::store) const STORED: &str = "
     where d.delivery_id = ?2 and p.merchant_id = ?1 and p.endpoint_id = ?3";
 
 /// In a statement of its own, for the next one sees what was changed until it began.
-const LOCK: &str = "select delivery from deliveries where delivery_id = ?1 for update";
+pub(super) const LOCK: &str = "select delivery from deliveries where delivery_id = ?1 for update";
 
-fn stored(pen: &Pen, settle: &Settle) -> Result<Stored, DbError> {
+fn stored(pen: &mut Pen, settle: &Settle) -> Result<Stored, DbError> {
     let id = pack_id(prefix::DELIVERY, settle.delivery_id.as_str());
-    // Whoever is about to wait for this delivery holds it locked, and is seen once that is over.
+    // Whoever is about to wait for this delivery has locked what it is about, and is seen once that is
+    // over; so is whoever claims it.
+    pen.lock_subject(settle.merchant_id.as_str(), &settle.subject)?;
     pen.lock(LOCK, params![id])?;
     let key = params![settle.merchant_id.as_str(), id, settle.endpoint_id.as_str()];
     pen.find(STORED, key, |row| {
@@ -161,7 +163,7 @@ fn record_attempt(
         Some(url) if *url == evidence.url => None,
         Some(_) | None => Some(pen.word(&evidence.url)?),
     };
-    pen.execute(
+    pen.execute_soon(
         sql,
         params![
             stored.delivery,
@@ -199,7 +201,7 @@ fn apply(pen: &Pen, settle: &Settle, delivery: i64) -> Result<(), DbError> {
         Verdict::Exhausted => (DeliveryState::Exhausted, None, Some(settle.now)),
     };
     let row = params![delivery, state.word(), micros(due_at), micros(settled_at)];
-    pen.execute(APPLY, row)?;
+    pen.execute_soon(APPLY, row)?;
     Ok(())
 }
 
@@ -319,7 +321,7 @@ fn remember_health(pen: &Pen, settle: &Settle) -> Result<(), DbError> {
         health.map(serde_json::to_string).transpose()?,
         health.is_some_and(|health| health.is_open()),
     ];
-    pen.execute(sql, row).map(drop)
+    pen.execute_beside(sql, row).map(drop)
 }
 
 fn stop(pen: &mut Pen, settle: &Settle, state: &EndpointState) -> Result<bool, DbError> {

@@ -40,7 +40,7 @@ pub(in crate::store) fn word(conn: &dyn Sql, text: &str) -> Result<Option<i64>, 
 
 /// The number of what events are about.
 fn subject(conn: &dyn Sql, merchant: i64, key: &str) -> Result<Option<i64>, DbError> {
-    conn.first(SUBJECT, params![merchant, key], |row| row.get(0))
+    conn.first(SUBJECT.0, params![merchant, key], |row| row.get(0))
 }
 
 /// How a number of rows is bound.

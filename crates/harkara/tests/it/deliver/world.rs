@@ -240,9 +240,9 @@ impl World {
             Action::Settle {
                 settle,
                 key,
-                subject,
                 retry_at,
             } => {
+                let subject = settle.subject.clone();
                 let settled = Some(self.store.settle(*settle).await.unwrap());
                 Some(Input::Settled {
                     key,
