@@ -30,6 +30,8 @@ use crate::vault::Vault;
 
 #[path = "../tests/shared/schema.rs"]
 mod schema;
+#[path = "../tests/shared/wire.rs"]
+pub(crate) mod wire;
 
 /// A server with one merchant, `ms`, and the keys of both callers.
 pub(crate) struct World {

@@ -198,7 +198,7 @@ async fn world(faults: &Arc<Faults>) -> World {
 }
 
 /// An order with two events and the key of its request.
-fn order_unit(n: u32) -> Commit {
+pub(super) fn order_unit(n: u32) -> Commit {
     let mut unit = Commit::new(ms(), at(0));
     unit.writes.push(Write::Order(order(&format!("o-{n}"), 1)));
     unit.events = ["one", "two"]
@@ -213,7 +213,7 @@ fn order_unit(n: u32) -> Commit {
 }
 
 /// How much of such a unit is there: all four of its parts, or none.
-async fn is_there(store: &Store, n: u32) -> bool {
+pub(super) async fn is_there(store: &Store, n: u32) -> bool {
     let order_id = OrderId::new(format!("o-{n}"));
     let mut there = vec![
         store.order(&ms(), &order_id).await.unwrap().is_some(),
