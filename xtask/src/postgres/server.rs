@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +45,25 @@ impl Postgres {
         settings: &str,
         files: &[(&str, &str)],
     ) -> Result<Self> {
+        let server = Self::new(programs)?;
+        let arguments = "--auth=trust --username=harkara --no-locale --encoding=UTF8 --pgdata";
+        server.run("initdb", arguments)?;
+        server.configure(settings)?;
+        for (name, text) in files {
+            let path = server.data().join(name);
+            fs::write(&path, text).with_context(|| format!("failed to write {name}"))?;
+            let owner = server.user.map(|user| user.id);
+            chown(&path, owner, None).with_context(|| format!("failed to give away {name}"))?;
+            let private = Permissions::from_mode(0o600);
+            fs::set_permissions(&path, private)
+                .with_context(|| format!("failed to hide {name}"))?;
+        }
+        server.go_on()?;
+        Ok(server)
+    }
+
+    /// A folder without a server in it yet.
+    pub(crate) fn new(programs: PathBuf) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("harkara-postgres")
             .tempdir()
@@ -59,26 +78,18 @@ impl Postgres {
             chown(server.folder.path(), Some(user.id), Some(user.group))
                 .context("failed to give Postgres its folder")?;
         }
-        let arguments = "--auth=trust --username=harkara --no-locale --encoding=UTF8 --pgdata";
-        server.run("initdb", arguments)?;
-        let socket = server.folder.path().display();
+        Ok(server)
+    }
+
+    /// Adds lines to its configuration, and where its socket is.
+    pub(crate) fn configure(&self, settings: &str) -> Result<()> {
+        let socket = self.socket().display();
         let lines = format!(
             "listen_addresses = ''\nunix_socket_directories = '{socket}'\nmax_connections = 300\n{settings}\n"
         );
-        let file = server.data().join("postgresql.conf");
-        let defaults = fs::read_to_string(&file).context("failed to read postgresql.conf")?;
-        fs::write(&file, defaults + &lines).context("failed to write postgresql.conf")?;
-        for (name, text) in files {
-            let path = server.data().join(name);
-            fs::write(&path, text).with_context(|| format!("failed to write {name}"))?;
-            let owner = server.user.map(|user| user.id);
-            chown(&path, owner, None).with_context(|| format!("failed to give away {name}"))?;
-            let private = Permissions::from_mode(0o600);
-            fs::set_permissions(&path, private)
-                .with_context(|| format!("failed to hide {name}"))?;
-        }
-        server.go_on()?;
-        Ok(server)
+        let file = self.data().join("postgresql.conf");
+        let before = fs::read_to_string(&file).context("failed to read postgresql.conf")?;
+        fs::write(&file, before + &lines).context("failed to write postgresql.conf")
     }
 
     /// Starts the server where it is; again, after it was ended. Its processes of before may need a
@@ -127,15 +138,22 @@ impl Postgres {
 
     /// Where its one database is.
     pub(crate) fn url(&self) -> String {
-        let socket = self.folder.path().display();
+        let socket = self.socket().display();
         format!("postgres:///postgres?host={socket}&user=harkara")
     }
 
-    fn data(&self) -> PathBuf {
+    /// The folder in which it has its socket.
+    pub(crate) fn socket(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder in which it has its data.
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    fn run(&self, program: &str, arguments: &str) -> Result<()> {
+    /// Runs a program of the server's to its end; the last argument is followed by its data.
+    pub(crate) fn run(&self, program: &str, arguments: &str) -> Result<()> {
         let status = self.command(program, arguments).status();
         let status = status.with_context(|| format!("failed to start {program}"))?;
         ensure!(status.success(), "{program} failed ({status})");

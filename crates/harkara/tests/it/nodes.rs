@@ -1,7 +1,8 @@
 //! Several nodes on one Postgres: real processes, killed while publishers and a receiver go on.
 //!
 //! Run when the tests are run on Postgres; a file has one node, and these say nothing about it.
-//! `NODE_KILLS` asks for more kills than the test command takes time for.
+//! `NODE_KILLS` asks for more kills than the test command takes time for. A standby that is promoted is
+//! in `failover`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,16 +20,18 @@ use harkara::store::Store;
 use harkara_core::id::digest;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{BasicCredentials, EventName, Receiver};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request};
 use http_body_util::Full;
+use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::app::{Merchant, SHOP, Server, store_at, try_send};
+use crate::app::{Merchant, SHOP, Server, json_request, send, store_at, try_send};
 use crate::process::{ServerProcess, key_of};
 use crate::server::Postgres;
+
+mod failover;
 
 const NODES: usize = 3;
 const PUBLISHERS: u64 = 6;
@@ -91,13 +94,17 @@ impl World {
     }
 
     fn start(&self, node: usize) -> ServerProcess {
-        let settings = [
+        self.start_with(node, &[])
+    }
+
+    /// The same with further settings, which win.
+    fn start_with(&self, node: usize, more: &[(&'static str, String)]) -> ServerProcess {
+        let ca_file = self.folder.path().join("ca.pem").display().to_string();
+        let mut settings = vec![
             ("HARKARA_STORE", self.store.expose().to_owned()),
-            (
-                "HARKARA_DESTINATIONS__CA_FILE",
-                self.folder.path().join("ca.pem").display().to_string(),
-            ),
+            ("HARKARA_DESTINATIONS__CA_FILE", ca_file),
         ];
+        settings.extend_from_slice(more);
         ServerProcess::start(&self.folder.path().join(node.to_string()), &settings)
     }
 
@@ -108,6 +115,13 @@ impl World {
         shop.json(Method::POST, "/endpoints", &body.to_string())
             .await
             .ok();
+    }
+
+    /// Changes the one endpoint.
+    async fn patch_endpoint(&self, shop: &Merchant, changes: &Value) {
+        let path = format!("/endpoints/{}", endpoint_id(shop).await);
+        let changes = changes.to_string();
+        shop.json(Method::PATCH, &path, &changes).await.ok();
     }
 
     fn shop(&self, address: &str) -> Merchant {
@@ -123,6 +137,22 @@ impl World {
     }
 }
 
+async fn endpoint_id(shop: &Merchant) -> String {
+    let listed = shop.get("/endpoints").await.ok();
+    let id = listed["endpoints"][0]["endpoint_id"].as_str();
+    id.unwrap().to_owned()
+}
+
+/// What a query finds, one text. The client blocks, so it lives on a thread of its own.
+async fn ask(url: &str, sql: &str) -> String {
+    let (url, sql) = (url.to_owned(), sql.to_owned());
+    let query = move || {
+        let mut client = Client::connect(&url, NoTls).unwrap();
+        client.query_one(&sql, &[]).unwrap().get(0)
+    };
+    tokio::task::spawn_blocking(query).await.unwrap()
+}
+
 /// Where the nodes listen now.
 type Addresses = Arc<std::sync::Mutex<Vec<String>>>;
 
@@ -133,6 +163,19 @@ fn event_id(n: u64) -> String {
 
 fn number(arrival: &Arrival) -> Option<u64> {
     u64::from_str_radix(arrival.event.as_ref()?.id.strip_prefix("evt_V2_")?, 16).ok()
+}
+
+/// The request that publishes an event about an order.
+fn publishing(n: u64, order_id: &str, platform_key: &str) -> Request<Full<Bytes>> {
+    let body = json!({
+        "merchant_id": "sandbox",
+        "event_name": "ORDER_SUCCEEDED",
+        "id": event_id(n),
+        "date_created": "2026-01-01T00:00:00Z",
+        "content": { "order": { "order_id": order_id, "status": "CHARGED" } },
+    });
+    let bearer = format!("Bearer {platform_key}");
+    json_request(Method::POST, "/events", &bearer, &body.to_string())
 }
 
 /// Publishes the events of one order after another until told to stop, each until some node has
@@ -149,27 +192,14 @@ async fn publish(
             break;
         }
         let n = count * PUBLISHERS + publisher;
-        let body = json!({
-            "merchant_id": "sandbox",
-            "event_name": "ORDER_SUCCEEDED",
-            "id": event_id(n),
-            "date_created": "2026-01-01T00:00:00Z",
-            "content": { "order": {
-                "order_id": format!("o-{publisher}-{}", count / 3),
-                "status": "CHARGED",
-            } },
-        });
+        let order_id = format!("o-{publisher}-{}", count / 3);
         loop {
             tries += 1;
             let address = {
                 let nodes = nodes.lock().unwrap();
                 nodes[usize::try_from(tries).unwrap() % nodes.len()].clone()
             };
-            let request = Request::post("/events")
-                .header(AUTHORIZATION, format!("Bearer {platform_key}"))
-                .header(CONTENT_TYPE, "application/json")
-                .body(Full::from(Bytes::from(body.to_string())))
-                .unwrap();
+            let request = publishing(n, &order_id, &platform_key);
             match try_send(&address, request).await {
                 Some(reply) if reply.status.is_success() => break,
                 // It may be stored or not; the same id asks again.
@@ -398,10 +428,8 @@ async fn a_node_that_stood_still_cannot_undo_what_others_did() {
     };
     let stale = world.start(0);
     let shop = world.shop(&stale.address);
-    let endpoint = shop.get("/endpoints").await.ok()["endpoints"][0].clone();
-    let path = format!("/endpoints/{}", endpoint["endpoint_id"].as_str().unwrap());
-    let patch = json!({ "events": { "ORDER_CREATED": true }, "timeout_seconds": 5 }).to_string();
-    shop.json(Method::PATCH, &path, &patch).await.ok();
+    let changes = json!({ "events": { "ORDER_CREATED": true }, "timeout_seconds": 5 });
+    world.patch_endpoint(&shop, &changes).await;
     let fields = [("order_id", "1"), ("amount", "8")];
     shop.post("/orders", &fields).await.ok();
     world
@@ -486,16 +514,14 @@ async fn what_one_node_changes_no_other_has_an_old_copy_of() {
     };
     let (one, other) = (world.start(0), world.start(1));
     let (here, there) = (world.shop(&one.address), world.shop(&other.address));
-    let seen = there.get("/endpoints").await.ok()["endpoints"][0].clone();
     let order = async |id: &str| {
         let fields = [("order_id", id), ("amount", "8")];
         there.post("/orders", &fields).await.ok();
     };
     // The other has its own copy from here on.
     order("before").await;
-    let path = format!("/endpoints/{}", seen["endpoint_id"].as_str().unwrap());
-    let patch = json!({ "events": { "ORDER_CREATED": true } }).to_string();
-    here.json(Method::PATCH, &path, &patch).await.ok();
+    let changes = json!({ "events": { "ORDER_CREATED": true } });
+    world.patch_endpoint(&here, &changes).await;
     let mut stale = 0;
     while world.receiver.arrivals().is_empty() {
         stale += 1;

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::deliver::connect::Roots;
@@ -57,6 +57,10 @@ impl Server {
         config.keepalives_idle(Duration::from_secs(2));
         config.keepalives_interval(Duration::from_secs(1));
         config.keepalives_retries(3);
+        // Of several servers the one is meant that can be written to, whichever that is just now.
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let is_secured = match config.get_ssl_mode() {
             SslMode::Disable => false,
             SslMode::Require => true,
@@ -183,9 +187,28 @@ mod tests {
             ("postgres://db.example/pay?sslmode=disable", false),
             ("postgres://localhost/pay?sslmode=require", true),
             ("postgres://localhost/pay?sslmode=verify-full", true),
+            ("postgres:///pay?host=/run/one&host=/run/other", false),
+            ("postgres://localhost,db.example/pay", true),
         ];
         for (url, secured) in table {
             assert_eq!(is_secured(url), secured, "{url}");
+        }
+    }
+
+    #[test]
+    fn of_several_servers_the_one_that_can_be_written_to_is_meant() {
+        let wanted = |url: &str| {
+            let config = Server::parse(url).unwrap().config;
+            (config.get_hosts().len(), config.get_target_session_attrs())
+        };
+        let any = TargetSessionAttrs::Any;
+        assert_eq!(wanted("postgres://db.example/pay"), (1, any));
+        for url in [
+            "postgres://one.example:5432,other.example:6432/pay",
+            "postgres:///pay?host=/run/one&host=/run/other",
+            "postgres://one.example,other.example/pay?target_session_attrs=any",
+        ] {
+            assert_eq!(wanted(url), (2, TargetSessionAttrs::ReadWrite), "{url}");
         }
     }
 
