@@ -21,6 +21,7 @@ mod golden;
 mod hang_up;
 mod isolation;
 mod mandates;
+mod moving;
 mod nodes;
 mod once;
 mod page;
@@ -42,3 +43,5 @@ mod schema;
 /// The same that the project's own commands start.
 #[path = "../../../../xtask/src/postgres/server.rs"]
 mod server;
+#[path = "../shared/wire.rs"]
+mod wire;

@@ -2,7 +2,8 @@
 //!
 //! Run when the tests are run on Postgres; a file has one node, and these say nothing about it.
 //! `NODE_KILLS` asks for more kills than the test command takes time for. A standby that is promoted is
-//! in `failover`.
+//! in `failover`, a node that the database cannot be reached from in `cut_off`, what nodes share in
+//! `limits`, and what happens while one version replaces another in `upgrades`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +32,10 @@ use crate::app::{Merchant, SHOP, Server, json_request, send, store_at, try_send}
 use crate::process::{ServerProcess, key_of};
 use crate::server::Postgres;
 
+mod cut_off;
 mod failover;
+mod limits;
+mod upgrades;
 
 const NODES: usize = 3;
 const PUBLISHERS: u64 = 6;
@@ -122,6 +126,11 @@ impl World {
         let path = format!("/endpoints/{}", endpoint_id(shop).await);
         let changes = changes.to_string();
         shop.json(Method::PATCH, &path, &changes).await.ok();
+    }
+
+    /// What a query of the store finds, one text.
+    async fn ask(&self, sql: &str) -> String {
+        ask(self.store.expose(), sql).await
     }
 
     fn shop(&self, address: &str) -> Merchant {

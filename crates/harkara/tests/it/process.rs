@@ -22,6 +22,14 @@ impl ServerProcess {
 
     /// The same, with its log going elsewhere than to the test's own output.
     pub fn start_logging(folder: &Path, settings: &[(&str, String)], log: Stdio) -> Self {
+        let store = store_at(folder).map(|url| ("HARKARA_STORE", url.expose().to_owned()));
+        let settings: Vec<_> = store.into_iter().chain(settings.iter().cloned()).collect();
+        Self::start_storing(folder, &settings, log)
+    }
+
+    /// The same with its store in its data folder unless the settings say otherwise, whatever the tests
+    /// are run on.
+    pub fn start_storing(folder: &Path, settings: &[(&str, String)], log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harkara"));
         command
             .arg("serve")
@@ -34,7 +42,6 @@ impl ServerProcess {
                 "HARKARA_DESTINATIONS__STATIC_NAMES",
                 format!("{SHOP}=127.0.0.1"),
             )
-            .envs(store_at(folder).map(|url| ("HARKARA_STORE", url.expose().to_owned())))
             .envs(settings.iter().map(|(name, value)| (*name, value.as_str())))
             .stderr(log)
             .stdout(Stdio::piped());

@@ -36,6 +36,17 @@ impl Beside {
         self.0.send(Box::new(job)).unwrap();
     }
 
+    /// What a query counts.
+    async fn count(&self, sql: String) -> i64 {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let job = move |client: &mut Client| {
+            let row = client.query_one(&sql, &[]);
+            done.send(row.map(|row| row.get(0))).unwrap();
+        };
+        self.0.send(Box::new(job)).unwrap();
+        is_done.await.unwrap().unwrap()
+    }
+
     /// Runs statements, and returns when they are done.
     async fn run(&self, sql: &'static str) {
         let (done, is_done) = tokio::sync::oneshot::channel();
@@ -43,6 +54,12 @@ impl Beside {
         self.0.send(Box::new(job)).unwrap();
         is_done.await.unwrap().unwrap();
     }
+}
+
+/// The schema of a test's store, which its URL ends with.
+fn schema(world: &World) -> &str {
+    let url = world.place.url().expect("it is in Postgres");
+    url.rsplit("%3D").next().expect("a split has a part")
 }
 
 fn ids(page: &FeedPage) -> Vec<&str> {
@@ -119,8 +136,7 @@ async fn connections_that_are_ended_at_any_moment_lose_nothing_and_double_nothin
         return;
     };
     const EVENTS: usize = 150;
-    let url = world.place.url().unwrap();
-    let schema = url.rsplit("%3D").next().unwrap().to_owned();
+    let schema = schema(&world);
     // Ours are known by where they look.
     let end = format!(
         "select pg_terminate_backend(a.pid) from pg_stat_activity a
@@ -170,4 +186,81 @@ async fn connections_that_are_ended_at_any_moment_lose_nothing_and_double_nothin
     }
     println!("{refused} refused, {found} found made");
     assert!(refused > 0, "no connection was ended under a commit");
+}
+
+/// Two sessions meet at the endpoint: one gives it a delivery, the other deletes it. Both are held up
+/// where they write deliveries, in either order, and then let go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_deleted_while_it_is_given_a_delivery_keeps_none() {
+    for commit_is_first in [true, false] {
+        let Some((world, beside)) = world().await else {
+            return;
+        };
+        let other = world.place.open().await;
+        // Each of its kinds is there before: one that is due, and one that waits for it.
+        world.born("due", "o-1", None).await;
+        world.born("waits", "o-1", None).await;
+        beside
+            .run("begin; lock table deliveries in share mode")
+            .await;
+        let schema = schema(&world);
+        let held_up = format!(
+            "select count(distinct pid) from pg_locks where not granted and pid in (
+                select pid from pg_locks where locktype = 'relation' and relation in (
+                    select oid from pg_class where relnamespace = '{schema}'::regnamespace))"
+        );
+        let mut works: [Work; 2] = [
+            Box::pin(commit_new(world.store.clone())),
+            Box::pin(delete_endpoint(other.clone())),
+        ];
+        if !commit_is_first {
+            works.reverse();
+        }
+        let mut tasks = Vec::new();
+        for work in works {
+            tasks.push(tokio::spawn(work));
+            let are_held_up = async {
+                while beside.count(held_up.clone()).await < tasks.len() as i64 {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            let in_time = tokio::time::timeout(LOCK_PATIENCE, are_held_up).await;
+            in_time.expect("each is held up at what the test has locked, or behind the other");
+        }
+        beside.run("rollback").await;
+        let mut results = Vec::new();
+        for task in tasks {
+            results.push(task.await.unwrap().map_err(|error| error.kind));
+        }
+        // What was planned for an endpoint that is gone by then is planned anew.
+        let second = match commit_is_first {
+            true => Ok(()),
+            false => Err(DbErrorKind::Stale),
+        };
+        assert_eq!(results, [Ok(()), second]);
+        let event = world.store.event(&ms(), &EventId::new("evt_new")).await;
+        assert_eq!(event.unwrap().is_some(), commit_is_first);
+        let left = "select delivery_id from deliveries where state in ('pending', 'waiting')";
+        assert_eq!(world.list(left).await, "");
+        let sweep = world.store.sweep(at(90)).await.unwrap();
+        assert!(sweep.endpoints.is_empty());
+    }
+}
+
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), DbError>> + Send>>;
+
+/// Less than a session waits for a lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(4);
+
+async fn commit_new(store: Store) -> Result<(), DbError> {
+    let mut unit = Commit::new(ms(), at(0));
+    unit.events.push(event("new", "o-new"));
+    unit.lease_until = Some(at(30));
+    store.commit(unit).await.map(drop)
+}
+
+async fn delete_endpoint(store: Store) -> Result<(), DbError> {
+    let (merchant_id, endpoint_id) = (ms(), ep("ep_1"));
+    let deleted = store.delete_endpoint(&merchant_id, &endpoint_id, "gone", at(1));
+    deleted.await.map(drop)
 }
