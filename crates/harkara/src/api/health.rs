@@ -64,6 +64,7 @@ pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<R
         "version": env!("CARGO_PKG_VERSION"),
         "environment": api.config.environment.to_string(),
         "durability": api.store.durability(),
+        "clock_ahead_of_database_ms": api.store.clock_ahead_ms(),
         "deliveries": {
             "pending": counts.pending,
             "waiting": counts.waiting,

@@ -281,6 +281,12 @@ impl Store {
         &self.shared.durability
     }
 
+    /// How far this machine's clock is ahead of the database's, in milliseconds; a file has none.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        let many = self.shared.many.as_ref();
+        many.map(|many| many.membership.ahead_us() / 1_000)
+    }
+
     /// The value of something that a store has one of.
     pub async fn fact(&self, name: &'static str) -> Result<Option<String>, DbError> {
         self.read(move |conn| conn.first(FACT, params![name], |row| row.get(0)))

@@ -3,13 +3,15 @@
 //!
 //! Calls block, as SQLite's do: writers have a thread of their own, and reads run on the runtime's
 //! blocking threads. A connection that is lost is opened again when it is next needed. Where the server
-//! is is in `server.rs`, which nodes there are in `nodes.rs`, how far a feed may read in `horizon.rs`.
+//! is is in `server.rs`, which nodes there are in `nodes.rs`, how far our clock is from the server's in
+//! `skew.rs`, how far a feed may read in `horizon.rs`.
 
 mod horizon;
 mod link;
 mod many;
 mod nodes;
 mod server;
+mod skew;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

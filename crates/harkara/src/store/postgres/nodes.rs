@@ -17,6 +17,7 @@ use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator;
 
 use super::server::Server;
+use super::skew::{Asked, Skew};
 use crate::store::Caches;
 use crate::store::error::DbError;
 use crate::store::pen::Changed;
@@ -61,6 +62,8 @@ struct Pulse {
     in_doubt: Arc<AtomicBool>,
     /// How many there were at the last beat.
     nodes: AtomicU32,
+    /// How far our clock was ahead of the database's at the last beat, in microseconds.
+    ahead_us: AtomicI64,
 }
 
 impl Pulse {
@@ -68,12 +71,21 @@ impl Pulse {
         clippy::disallowed_methods,
         reason = "how long ago a beat was, whatever happens to the time of day"
     )]
-    fn new(node: i64) -> Self {
+    fn new(node: i64, skew: Skew) -> Self {
         Self {
             node: Arc::new(AtomicI64::new(node)),
             last: Mutex::new(Instant::now()),
             in_doubt: Arc::default(),
             nodes: AtomicU32::new(1),
+            ahead_us: AtomicI64::new(skew.0),
+        }
+    }
+
+    /// A clock that has gone astray while we run is for a person to set; it is told once.
+    fn compared(&self, skew: Skew) {
+        let before = Skew(self.ahead_us.swap(skew.0, Ordering::Relaxed));
+        if let (Ok(()), Err(far)) = (before.check(), skew.check()) {
+            tracing::error!(cause = %far.source, "this node goes on with a wrong clock");
         }
     }
 
@@ -84,16 +96,21 @@ impl Pulse {
 }
 
 impl Membership {
-    /// Takes a number that no node has had before, and keeps saying that it is there.
+    /// Takes a number that no node has had before, and keeps saying that it is there. Refused while our
+    /// clock is not the database's.
     pub(in crate::store) fn join(
         server: &Arc<Server>,
         caches: Arc<Caches>,
     ) -> Result<Self, DbError> {
         let mut client = server.connect()?;
+        let asked = Asked::now();
+        let time = client.query_one(&format!("select {CLOCK}"), &[])?;
+        let skew = Skew::since(asked, time.try_get(0)?);
+        skew.check()?;
         let node = enter(&mut client)?;
         listen(&mut client)?;
         let leaving = Arc::new(AtomicBool::new(false));
-        let pulse = Arc::new(Pulse::new(node));
+        let pulse = Arc::new(Pulse::new(node, skew));
         let member = Member {
             server: server.clone(),
             caches,
@@ -123,6 +140,11 @@ impl Membership {
     /// How many nodes there were when we last looked, with us.
     pub(in crate::store) fn nodes(&self) -> u32 {
         self.pulse.nodes.load(Ordering::Relaxed)
+    }
+
+    /// How far our clock was ahead of the database's when we last looked, in microseconds.
+    pub(in crate::store) fn ahead_us(&self) -> i64 {
+        self.pulse.ahead_us.load(Ordering::Relaxed)
     }
 
     /// Whether the others may take us for dead at any moment.
@@ -211,8 +233,11 @@ impl Member {
             }
             self.caches.forget_all();
         }
-        let sql = format!("update nodes set seen_at = {CLOCK} where node = $1");
-        if client.execute(&sql, &[&self.node()])? == 0 {
+        let sql = format!("update nodes set seen_at = {CLOCK} where node = $1 returning seen_at");
+        let asked = Asked::now();
+        if let Some(row) = client.query_opt(&sql, &[&self.node()])? {
+            self.pulse.compared(Skew::since(asked, row.try_get(0)?));
+        } else {
             let (before, node) = (self.node(), enter(client)?);
             self.pulse.node.store(node, Ordering::Relaxed);
             tracing::warn!(

@@ -264,3 +264,47 @@ async fn delete_endpoint(store: Store) -> Result<(), DbError> {
     let deleted = store.delete_endpoint(&merchant_id, &endpoint_id, "gone", at(1));
     deleted.await.map(drop)
 }
+
+/// The database's clock is moved, for ours cannot be: a function of the schema stands before the one
+/// that is built in.
+#[tokio::test]
+async fn a_node_whose_clock_is_not_the_databases_does_not_start() {
+    let Some((world, beside)) = world().await else {
+        return;
+    };
+    let schema = schema(&world);
+    let set = async |seconds: i64| {
+        let sql = format!(
+            "create or replace function {schema}.clock_timestamp() returns timestamptz language sql
+            as $$ select pg_catalog.clock_timestamp() + interval '{seconds} s' $$"
+        );
+        beside.run(sql.leak()).await;
+    };
+    let url = format!("{},pg_catalog", world.place.url().unwrap());
+    let start = async || {
+        let url = url.clone();
+        let connect = move || Store::connect(&url);
+        tokio::task::spawn_blocking(connect).await.unwrap()
+    };
+    for (seconds, way) in [(-60, "ahead of"), (60, "behind")] {
+        set(seconds).await;
+        let refused = start().await.map(drop).unwrap_err();
+        let said = refused.source.to_string();
+        assert_eq!(refused.kind, DbErrorKind::Down);
+        assert!(said.contains(&format!("ms {way} the database's")), "{said}");
+    }
+    set(1).await;
+    let store = start().await.unwrap();
+    let ahead = store.clock_ahead_ms().unwrap();
+    assert!((-1_000..-500).contains(&ahead), "{ahead}");
+    assert_eq!(world.store.clock_ahead_ms(), Some(0));
+    // One that runs goes on, and shows it from its next beat on.
+    set(60).await;
+    let is_shown = async {
+        while store.clock_ahead_ms().unwrap() > -50_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), is_shown).await;
+    in_time.unwrap();
+}
