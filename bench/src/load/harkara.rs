@@ -52,6 +52,9 @@ pub(super) struct Args {
     /// events: what they are made of
     #[arg(long, value_enum, default_value_t = Content::Order)]
     payload: Content,
+    /// events: publish for a merchant of this name, which is made, instead of the sandbox's
+    #[arg(long, value_name = "MERCHANT_ID")]
+    merchant: Option<String>,
     /// events, orders: the server's data folder, where its keys are
     #[arg(long, default_value = "harkara-data")]
     data_dir: PathBuf,
@@ -89,6 +92,16 @@ impl Paused {
 /// Makes the endpoints; events are published with the platform's key.
 pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Result<Adapter> {
     let mut harkara = Harkara::open(args)?;
+    let content = match args.harkara.payload {
+        Content::Order => ORDER_EVENT,
+        Content::Noise => NOISE_EVENT,
+    };
+    let mut event = content.to_owned();
+    if let Some(merchant_id) = &args.harkara.merchant {
+        harkara = harkara.make_merchant(merchant_id).await?;
+        let whose = |merchant_id: &str| format!(r#""merchant_id":{}"#, json!(merchant_id));
+        event = event.replace(&whose("sandbox"), &whose(merchant_id));
+    }
     let paused = harkara.make_endpoints(args).await?;
     Ok(Adapter {
         url: harkara.at(match args.batch {
@@ -96,10 +109,7 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
             _ => "/events/batch",
         })?,
         headers: authorized(&harkara.platform)?,
-        template: template(match args.harkara.payload {
-            Content::Order => ORDER_EVENT,
-            Content::Noise => NOISE_EVENT,
-        }),
+        template: template(&event),
         payloads: payloads.of_orders(),
         batch: args.batch,
         deliveries_per_call: args.endpoints * args.batch,

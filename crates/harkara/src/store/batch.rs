@@ -24,8 +24,8 @@ use super::units::ahead::{self, Need};
 
 /// Units that may wait for the writer; at 20,000 units a second this is a fifth of a second.
 const QUEUE: usize = 4096;
-/// How often a batch is run again for it and another's stood in each other's way, before its units are
-/// told to come again.
+/// How often a batch is run again for it and another's stood in each other's way, or for its connection
+/// was lost, before its units are told to come again.
 const AGAIN: usize = 3;
 
 /// One caller's writes, which land together or not at all.
@@ -371,8 +371,18 @@ impl Writer {
         let (mut undo, mut again) = (Undo::RunAgain, 0..AGAIN);
         loop {
             self.pen.begin()?;
-            if self.run(units, kind, undo)? {
-                break;
+            match self.run(units, kind, undo) {
+                Ok(true) => break,
+                Ok(false) => {}
+                // The connection is lost, and with it all that was not committed: another will do.
+                Err(error) if error.kind == DbErrorKind::Busy && self.pen.is_far() => {
+                    if again.next().is_none() {
+                        return Err(error);
+                    }
+                    self.pen.roll_back()?;
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             let met_another = self.pen.met_another();
             self.pen.roll_back()?;
