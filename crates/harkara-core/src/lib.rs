@@ -4,6 +4,7 @@
 //! No I/O, no clock, no dice: everything is a function of its arguments, `now` among them. The body
 //! (`harkara`) calls these functions and carries out what they decide; this crate calls nobody.
 
+pub mod access;
 pub mod command;
 pub mod delivery;
 pub mod derive;

@@ -281,3 +281,77 @@ create index replay_jobs_running on replay_jobs (merchant_id, job_id) where stat
 -- ever in it. Not `in`: SQLite makes a temporary table for each list of more than two, at each write.
 create index deliveries_lost on deliveries (endpoint)
     where kind = 'event' and (state = 'exhausted' or state = 'withdrawn' or state = 'withheld');
+
+-- People who sign in to the dashboard. `name_key` is the name as it is looked for, in lower case;
+-- `password` is Argon2's text, with its salt and cost.
+create table users (
+    user_id text not null primary key,
+    name text not null,
+    name_key text not null unique,
+    password text not null,
+    password_at bigint not null,
+    created_at bigint not null
+) without rowid;
+
+-- What a person may do, and where: at one merchant, or at the platform, which is merchant ''.
+create table memberships (
+    user_id text not null,
+    merchant_id text not null,
+    role text not null,
+    created_at bigint not null,
+    primary key (user_id, merchant_id)
+) without rowid;
+create index memberships_by_merchant on memberships (merchant_id, user_id);
+
+-- `hash` is of what the browser holds; `session_id` is what people see of it.
+create table sessions (
+    hash text not null primary key,
+    session_id text not null,
+    user_id text not null,
+    address text not null,
+    agent text not null,
+    created_at bigint not null,
+    seen_at bigint not null
+) without rowid;
+create index sessions_by_user on sessions (user_id, created_at);
+
+-- Links that work once: kind first (of a store without people), invitation, or reset (of the password
+-- of `user_id`). `name` is '' where the person chooses one.
+create table links (
+    hash text not null primary key,
+    kind text not null,
+    merchant_id text not null,
+    role text not null,
+    name text not null,
+    user_id text,
+    made_by text not null,
+    created_at bigint not null,
+    expires_at bigint not null
+) without rowid;
+create index links_by_merchant on links (merchant_id, created_at);
+
+-- Wrong passwords of late, for each name from each address.
+create table sign_in_failures (
+    name_key text not null,
+    address text not null,
+    failures bigint not null,
+    failed_at bigint not null,
+    primary key (name_key, address)
+) without rowid;
+create index sign_in_failures_by_age on sign_in_failures (failed_at);
+
+-- What people did. Only ever added to: `n` counts without a gap, and each hash is of the row and of the
+-- hash before it. Merchant '' is the platform.
+create table audit (
+    n bigint not null primary key,
+    merchant_id text not null,
+    at bigint not null,
+    actor text not null,
+    address text not null,
+    action text not null,
+    target text not null,
+    result text not null,
+    detail text not null,
+    hash text not null
+) without rowid;
+create index audit_by_merchant on audit (merchant_id, n);

@@ -22,6 +22,7 @@ use crate::api::serve::{Bounds, serve};
 use crate::api::{Api, Parts};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
+use crate::dashboard;
 use crate::deliver::attempt::Attempter;
 use crate::deliver::connect::{ConnectLimits, Dialler, Roots};
 use crate::deliver::dispatcher::Limits;
@@ -54,6 +55,8 @@ pub struct App {
     pub public_url: String,
     /// What was made because this is the first start; shown once.
     pub first_start: Option<FirstStart>,
+    /// Where the owner sets a name and a password; made anew at each start until somebody has.
+    pub owner_link: Option<String>,
     /// Things that whoever runs it should hear.
     pub notes: Vec<String>,
     store: Store,
@@ -104,6 +107,7 @@ impl App {
             .as_str()
             .trim_end_matches('/')
             .to_owned();
+        let owner_link = dashboard::first_link(&store, &clock, &public_url).await?;
         let policy = Arc::new(policy(&config, &public_url));
         let roots = roots(&config)?;
         let mut notes = config.notes();
@@ -192,6 +196,7 @@ impl App {
             address,
             public_url,
             first_start,
+            owner_link,
             notes,
             store,
             accepting,

@@ -83,6 +83,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     pub destinations: DestinationsConfig,
     pub gateway: GatewayConfig,
+    pub dashboard: DashboardConfig,
 }
 
 /// Whether this server handles anybody's money.
@@ -157,6 +158,13 @@ pub struct GatewayConfig {
     pub dummy_pending: Duration,
 }
 
+/// The pages for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DashboardConfig {
+    /// Who is believed when it says where a browser is.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::load(None, std::iter::empty())
@@ -203,6 +211,7 @@ impl Config {
             delivery: DeliveryConfig::read(layers)?,
             destinations: DestinationsConfig::read(layers)?,
             gateway: GatewayConfig::read(layers, environment)?,
+            dashboard: DashboardConfig::read(layers)?,
         };
         config.check(layers)?;
         Ok(config)
@@ -362,6 +371,18 @@ impl GatewayConfig {
         Ok(Self {
             dummy: dummy.unwrap_or(environment == Environment::Sandbox),
             dummy_pending: layers.seconds("gateway.dummy_pending_seconds", 0..=3_600)?,
+        })
+    }
+}
+
+impl DashboardConfig {
+    fn read(layers: &Layers) -> Result<Self, ConfigError> {
+        Ok(Self {
+            trusted_proxies: layers.list(
+                "dashboard.trusted_proxies",
+                "networks, such as 10.1.0.0/16 or fd00::/8",
+                |text| text.parse().ok(),
+            )?,
         })
     }
 }

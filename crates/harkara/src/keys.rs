@@ -1,5 +1,5 @@
-//! Secrets that we make: API keys, endpoint passwords, and the private files they are handed over
-//! in.
+//! Secrets that we make: API keys, sessions and links, endpoint passwords, and the private files
+//! they are handed over in.
 //!
 //! An API key is 256 random bits, so its plain SHA-256 is all that is stored and nobody can guess
 //! it. The store finds the hash by the key's id; looking up is not done here, nor are people's
@@ -155,6 +155,43 @@ pub fn basic_key(header: &str) -> Option<PresentedKey> {
     let decoded = Zeroizing::new(BASE64.decode(credentials).ok()?);
     let text = std::str::from_utf8(&decoded).ok()?;
     PresentedKey::parse(text.strip_suffix(':').unwrap_or(text)).ok()
+}
+
+/// A text that lets its holder in: a session's, or a link's. 256 random bits, of which we keep the hash.
+pub struct OneTime(Zeroizing<String>);
+
+impl OneTime {
+    /// A new one.
+    pub fn generate() -> Self {
+        Self(Zeroizing::new(base62(&random(), SECRET_LENGTH)))
+    }
+
+    /// One that somebody holds; `None` for what none looks like.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_one = text.len() == SECRET_LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_one.then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The whole text, for its holder alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the store finds it by: 64 hex digits.
+    pub fn hash(&self) -> String {
+        hex(&sha256(self.0.as_bytes()))
+    }
+}
+
+impl fmt::Debug for OneTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneTime")
+    }
+}
+
+/// A name for something that nobody needs to guess: 16 letters and digits.
+pub fn random_id() -> String {
+    base62(&random(), 16)
 }
 
 /// A password for an endpoint whose merchant brings none: 32 letters and digits, 190 bits.

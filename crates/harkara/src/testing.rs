@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use crate::api::{Api, Parts, answer, router};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dashboard::Peer;
 use crate::deliver::guard::Policy;
 use crate::deliver::inbox::{Inbox, InboxBound};
 use crate::keys::ApiKey;
@@ -122,6 +123,15 @@ impl World {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
+        Self::made(config, "https://pay.example").await
+    }
+
+    /// A server that is reached at this URL.
+    pub(crate) async fn at_url(public_url: &str) -> Self {
+        Self::made(Config::default(), public_url).await
+    }
+
+    async fn made(config: Config, public_url: &str) -> Self {
         let place = Place::new();
         let clock = Clock::manual(Timestamp::parse_iso("2023-08-10T07:00:48Z").unwrap());
         let store = place.open().await;
@@ -131,7 +141,7 @@ impl World {
             lease: Duration::from_secs(60),
         };
         let (inbox, _) = Inbox::new(bound);
-        let public_url = "https://pay.example".to_owned();
+        let public_url = public_url.to_owned();
         let pending = Some(Duration::from_secs(5));
         let submit = Submit::new(
             store.clone(),
@@ -216,13 +226,43 @@ impl World {
         self.ask(request, form, &[]).await
     }
 
+    /// Asks as a browser that sends these headers.
+    pub(crate) async fn with_headers(
+        &self,
+        request: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        self.ask(request, body, headers).await
+    }
+
+    /// Sends a form from this address, as a page of ours would.
+    pub(crate) async fn sent_from(&self, address: &str, path: &str, form: &str) -> Reply {
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        let mut request = Self::request(&format!("POST {path}"), form, &headers);
+        request
+            .extensions_mut()
+            .insert(Peer(address.parse().unwrap()));
+        self.reply(request).await
+    }
+
     async fn ask(&self, request: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        self.reply(Self::request(request, body, headers)).await
+    }
+
+    fn request(request: &str, body: &str, headers: &[(&str, &str)]) -> Request<Body> {
         let (method, path) = request.split_once(' ').expect("METHOD /path");
         let mut builder = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        let request = builder.body(Body::from(body.to_owned())).unwrap();
+        builder.body(Body::from(body.to_owned())).unwrap()
+    }
+
+    async fn reply(&self, request: Request<Body>) -> Reply {
         let response = answer(self.api.clone(), self.router.clone(), request).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();

@@ -6,7 +6,7 @@
 //! Nothing here knows SQL, sends to merchants, or decides what may happen to a payment.
 
 pub mod auth;
-mod body;
+pub(crate) mod body;
 mod egress;
 mod endpoints;
 mod events;
@@ -51,6 +51,7 @@ use tower::Service;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dashboard::{self, Dashboard};
 use crate::deliver::guard::Policy;
 use crate::error::ApiError;
 use crate::store::Store;
@@ -68,6 +69,7 @@ pub struct Api(Arc<Shared>);
 struct Shared {
     parts: Parts,
     left: health::Left,
+    dashboard: Dashboard,
 }
 
 /// The parts of the body that the API touches.
@@ -90,8 +92,16 @@ pub struct Parts {
 impl Api {
     /// An API over these parts.
     pub fn new(parts: Parts) -> Self {
-        let left = health::Left::default();
-        Self(Arc::new(Shared { parts, left }))
+        Self(Arc::new(Shared {
+            parts,
+            left: health::Left::default(),
+            dashboard: Dashboard::default(),
+        }))
+    }
+
+    /// What the pages for people share.
+    pub(crate) fn dashboard(&self) -> &Dashboard {
+        &self.0.dashboard
     }
 }
 
@@ -206,6 +216,8 @@ pub fn router(api: Api) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/health", get(health::health))
+        // People, who sign in.
+        .merge(dashboard::router())
         .fallback(async || ApiError::not_found("route.not_found", "there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(api)
@@ -247,23 +259,32 @@ pub async fn answer(api: Api, routes: Router, request: Request) -> Response {
             tracing::error!(%request_id, %method, %path, status = error.status.as_u16(), %cause,
                 "request failed");
         }
-        *response.body_mut() = Body::from(error.body(&request_id).to_string());
-        let headers = response.headers_mut();
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if error.status == StatusCode::UNAUTHORIZED {
-            headers.insert(
-                WWW_AUTHENTICATE,
-                HeaderValue::from_static("Basic realm=\"harkara\""),
-            );
-        }
-        if let Some(seconds) = error.retry_after_seconds {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if uri.path().starts_with(dashboard::ROOT) {
+            response = dashboard::refused(&error, &request_id);
+        } else {
+            tell(&mut response, &error, &request_id);
         }
     }
     let id = HeaderValue::from_str(&request_id).expect("hex and an underscore");
     response.headers_mut().insert("x-request-id", id);
     response
+}
+
+/// Writes an error as the API's callers read it.
+fn tell(response: &mut Response, error: &ApiError, request_id: &str) {
+    *response.body_mut() = Body::from(error.body(request_id).to_string());
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if error.status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"harkara\""),
+        );
+    }
+    if let Some(seconds) = error.retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
 }
 
 /// An error and what caused it, in one line.

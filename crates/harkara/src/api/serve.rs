@@ -5,6 +5,7 @@
 //! business. `app.rs` runs this.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Api, answer, router};
+use crate::dashboard::Peer;
 
 /// How long a client may take to send the head of a request, from when it could have begun.
 const REQUEST_HEAD: Duration = Duration::from_secs(15);
@@ -60,9 +62,12 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             stream = accept(&listener), if connections.len() < bounds.connections => stream,
         };
-        let Some(stream) = stream else { continue };
+        let Some((stream, peer)) = stream else {
+            continue;
+        };
         let (api, routes) = (api.clone(), routes.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let answer = answer(api.clone(), routes.clone(), request.map(Body::new));
             async { Ok::<_, Infallible>(answer.await) }
         });
@@ -81,13 +86,13 @@ pub async fn serve(
     graceful.shutdown().await;
 }
 
-async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "failed to set TCP_NODELAY");
             }
-            Some(stream)
+            Some((stream, peer.ip()))
         }
         Err(error) => {
             // Out of file descriptors, most likely: a moment later some will be free.

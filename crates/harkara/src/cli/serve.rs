@@ -76,8 +76,16 @@ impl Greeting {
         anstream::println!("  public URL   {}", app.public_url);
         anstream::println!("  data         {}", self.data);
         anstream::println!("  store        {}", self.store);
+        anstream::println!("  dashboard    {}/dashboard", app.public_url);
         for note in &app.notes {
             anstream::println!("  note         {note}");
+        }
+        if let Some(link) = &app.owner_link {
+            anstream::println!();
+            anstream::println!(
+                "Nobody can sign in to the dashboard yet. Its owner does so here, once:"
+            );
+            anstream::println!("  {link}");
         }
         let Some(first) = &app.first_start else {
             return;

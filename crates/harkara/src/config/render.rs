@@ -18,12 +18,14 @@ impl Config {
             delivery,
             destinations,
             gateway,
+            dashboard,
             ..
         } = self;
         let ports: Vec<_> = destinations.ports.iter().map(u16::to_string).collect();
         let list = |items: Vec<String>| items.join(", ");
         let private = list(destinations.allow_private.iter().map(quoted).collect());
         let egress = list(destinations.egress.iter().map(quoted).collect());
+        let proxies = list(dashboard.trusted_proxies.iter().map(quoted).collect());
         let refuse = list(destinations.refuse.iter().map(quoted).collect());
         let nat64 = list(destinations.nat64.iter().map(quoted).collect());
         let names: Vec<_> = destinations
@@ -76,9 +78,11 @@ impl Config {
             "\n[gateway]".into(),
             format!("dummy = {}", gateway.dummy),
             format!(
-                "dummy_pending_seconds = {}\n",
+                "dummy_pending_seconds = {}",
                 gateway.dummy_pending.as_secs()
             ),
+            "\n[dashboard]".into(),
+            format!("trusted_proxies = [{proxies}]\n"),
         ]
         .join("\n")
     }

@@ -63,6 +63,9 @@ fn the_defaults() {
     [gateway]
     dummy = true
     dummy_pending_seconds = 5
+
+    [dashboard]
+    trusted_proxies = []
     "#);
 }
 

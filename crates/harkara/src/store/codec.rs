@@ -3,6 +3,7 @@
 //!
 //! Only `store/` sees what is written. A word that is not ours is an error, never a default.
 
+use harkara_core::access::Role;
 use harkara_core::delivery::{DeliveryKind, DeliveryState};
 use harkara_core::endpoint::OrderMode;
 use harkara_core::id::{self, DeliveryId, EventId};
@@ -10,6 +11,7 @@ use harkara_core::replay::JobState;
 use harkara_core::time::Timestamp;
 
 use super::error::{DbError, DbErrorKind};
+use super::people::LinkKind;
 use super::rows::{AttemptVerdict, Origin, RefKind};
 use super::sql::Row;
 
@@ -36,6 +38,16 @@ impl Word for DeliveryKind {
 
     fn from_word(word: &str) -> Option<Self> {
         word.parse().ok()
+    }
+}
+
+impl Word for Role {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::named(word)
     }
 }
 
@@ -69,6 +81,7 @@ words! {
     RefKind { TxnUuid = "txn_uuid", TxnId = "txn_id", Refund = "refund" }
     Origin { Own = "own", Foreign = "foreign" }
     AttemptVerdict { Delivered = "delivered", Retry = "retry", Exhausted = "exhausted" }
+    LinkKind { First = "first", Invitation = "invitation", Reset = "reset" }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@
 //! the call is stored. Reads see all writes that were answered before they began.
 
 mod answers;
+mod audit;
 mod batch;
 mod bodies;
 mod cache;
@@ -18,10 +19,12 @@ mod error;
 mod merchants;
 mod migrate;
 mod pen;
+mod people;
 mod postgres;
 mod readers;
 mod replays;
 mod rows;
+mod sessions;
 mod sql;
 mod sqlite;
 mod transfer;
@@ -41,9 +44,14 @@ use harkara_core::endpoint::Endpoint;
 use harkara_core::id::MerchantId;
 use harkara_core::time::Timestamp;
 
+pub use audit::{AuditEntry, AuditRow};
 pub use batch::pace;
 pub use error::{DbError, DbErrorKind};
+pub use people::{
+    Link, LinkKind, Member, MemberChange, Memberships, NewUser, Used, User, name_key,
+};
 pub use rows::*;
+pub use sessions::{Failures, Horizons, SignInBound, UserSession};
 pub use transfer::{Compared, Site, Sum};
 pub use views::*;
 

@@ -267,6 +267,62 @@ pub(super) const TABLES: &[Table] = &[
             "changed_at",
         ],
     },
+    Table {
+        name: "users",
+        key: &["user_id"],
+        others: &["name", "name_key", "password", "password_at", "created_at"],
+    },
+    Table {
+        name: "memberships",
+        key: &["user_id", "merchant_id"],
+        others: &["role", "created_at"],
+    },
+    Table {
+        name: "sessions",
+        key: &["hash"],
+        others: &[
+            "session_id",
+            "user_id",
+            "address",
+            "agent",
+            "created_at",
+            "seen_at",
+        ],
+    },
+    Table {
+        name: "links",
+        key: &["hash"],
+        others: &[
+            "kind",
+            "merchant_id",
+            "role",
+            "name",
+            "user_id",
+            "made_by",
+            "created_at",
+            "expires_at",
+        ],
+    },
+    Table {
+        name: "sign_in_failures",
+        key: &["name_key", "address"],
+        others: &["failures", "failed_at"],
+    },
+    Table {
+        name: "audit",
+        key: &["n"],
+        others: &[
+            "merchant_id",
+            "at",
+            "actor",
+            "address",
+            "action",
+            "target",
+            "result",
+            "detail",
+            "hash",
+        ],
+    },
 ];
 
 /// The fact of a store that is still being copied: which source it is a copy of.

@@ -38,6 +38,20 @@ const WALLS: &[Wall] = &[
                   dispatcher",
     },
     Wall {
+        room: "dashboard",
+        never: &[
+            "crate::deliver::attempt",
+            "crate::deliver::connect",
+            "crate::deliver::dispatcher",
+            "crate::deliver::inbox",
+            "crate::deliver::run",
+            "crate::deliver::transport",
+            "harkara_core::command",
+            "rusqlite",
+        ],
+        instead: "read through Store, and change things as api/ does, through the same functions",
+    },
+    Wall {
         room: "submit",
         never: &["axum", "hyper", "rusqlite"],
         instead: "take parsed commands and return values; api/ speaks HTTP, store/ SQL",

@@ -2,9 +2,10 @@
 //!
 //! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
 //! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
-//! (`views`), what meets in one batch (`rounds`), what is replayed (`replays`), what is copied into
-//! another store (`transfer`), what holds whatever happens (`interleavings`), and what is so of a
-//! file (`file`) or of Postgres (`postgres`), also when the wire to it is cut (`wire`).
+//! (`views`), to whom (`people`), what meets in one batch (`rounds`), what is replayed
+//! (`replays`), what is copied into another store (`transfer`), what holds whatever happens
+//! (`interleavings`), and what is so of a file (`file`) or of Postgres (`postgres`), also when the
+//! wire to it is cut (`wire`).
 
 mod claims;
 mod commit;
@@ -13,6 +14,7 @@ mod file;
 mod flush;
 mod interleavings;
 mod lines;
+mod people;
 mod postgres;
 mod replays;
 mod rounds;

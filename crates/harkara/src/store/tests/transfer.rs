@@ -66,7 +66,9 @@ fn sums(compared: &[Compared]) -> BTreeMap<&str, &Sum> {
 
 /// A file with something in each table, and each kind of delivery; its store is closed.
 async fn filled() -> Place {
-    let World { store, place } = World::on_file().await;
+    let world = World::on_file().await;
+    people::fill(&world).await;
+    let World { store, place } = world;
     store.keep_fact("key_ring", "ring").await.unwrap();
     let merchant = MerchantRow {
         merchant_id: ms(),

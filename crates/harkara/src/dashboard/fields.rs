@@ -1,0 +1,48 @@
+//! What a browser sent: the fields of a form or of a query, in their order.
+//!
+//! Text in, text out; what a field means is its page's business. Handlers read them.
+
+use url::form_urlencoded;
+
+/// Names with their values; a name may come again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads `a=b&c=d`.
+    pub(super) fn parse(encoded: &[u8]) -> Self {
+        Self(form_urlencoded::parse(encoded).into_owned().collect())
+    }
+
+    /// The first value of a name, without the blanks around it; `None` for an empty one.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let value = self.raw(name)?.trim();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The first value of a name as it was typed: blanks may be part of a password.
+    pub(super) fn raw(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name);
+        values.next().map(|(_, value)| value.as_str())
+    }
+}
+
+impl FromIterator<(String, String)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_as_browsers_send_them() {
+        let fields = Fields::parse(b"name=+Asha+&x=1&x=2&empty=");
+        assert_eq!(fields.get("name"), Some("Asha"));
+        assert_eq!(fields.raw("name"), Some(" Asha "));
+        assert_eq!(fields.get("empty"), None);
+        assert_eq!(fields.get("x"), Some("1"));
+    }
+}

@@ -1,0 +1,97 @@
+//! The dashboard: pages for people, who sign in and have roles.
+//!
+//! Server-rendered HTML with real forms: every page works with scripts off, and with them it is live.
+//! `routes.rs` is the one list of pages, `gate.rs` decides who may see which, `components.rs` has what
+//! pages are made of. Pages read through the store's views and write as the API does; no rule about
+//! money or delivery is known here. `api/` puts the pages behind its router.
+
+mod account;
+mod answer;
+mod assets;
+mod audit;
+mod components;
+mod fields;
+mod gate;
+mod home;
+mod members;
+mod overview;
+mod password;
+mod routes;
+mod session;
+mod sign_in;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{MethodFilter, on};
+use harkara_core::access::Role;
+use harkara_core::id::MerchantId;
+
+pub(crate) use self::answer::refused;
+pub(crate) use self::gate::Peer;
+
+use crate::api::Api;
+use crate::clock::Clock;
+use crate::keys::OneTime;
+use crate::store::{AuditEntry, DbError, Link, LinkKind, Store};
+
+/// Where all pages are.
+pub(crate) const ROOT: &str = "/dashboard";
+
+/// What the pages share.
+#[derive(Default)]
+pub(crate) struct Dashboard {
+    passwords: password::Passwords,
+}
+
+/// Every page.
+pub(crate) fn router() -> Router<Api> {
+    let mut router = Router::new();
+    for route in routes::routes() {
+        let filter =
+            MethodFilter::try_from(route.method.clone()).expect("GET and POST are filters");
+        let (path, route) = (route.path, Arc::new(route));
+        let handler = move |state, request| async move { route.answer(state, request).await };
+        router = router.route(path, on(filter, handler));
+    }
+    router
+}
+
+/// While nobody can sign in: makes the link by which the owner does so first, and says where it leads.
+/// Those that were made before end with it.
+pub(crate) async fn first_link(
+    store: &Store,
+    clock: &Clock,
+    public_url: &str,
+) -> Result<Option<String>, DbError> {
+    if store.has_users().await? {
+        return Ok(None);
+    }
+    let (token, now) = (OneTime::generate(), clock.now());
+    let platform = MerchantId::new("");
+    let link = Link {
+        hash: token.hash(),
+        kind: LinkKind::First,
+        merchant_id: platform.clone(),
+        role: Role::Owner,
+        name: String::new(),
+        user_id: None,
+        made_by: "this server".to_owned(),
+        created_at: now,
+        expires_at: now.plus(session::LINK_LIFE),
+    };
+    let entry = AuditEntry {
+        merchant_id: platform,
+        at: now,
+        actor: "this server".to_owned(),
+        address: String::new(),
+        action: "made the first link".to_owned(),
+        target: "owner".to_owned(),
+        result: "done".to_owned(),
+        detail: String::new(),
+    };
+    store.put_link(link, entry).await?;
+    Ok(Some(sign_in::welcome_url(public_url, &token)))
+}

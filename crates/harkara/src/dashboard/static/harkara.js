@@ -1,0 +1,70 @@
+// What the dashboard does in a browser beyond showing pages. Every page works without it.
+
+// htmx turns text from the server into elements; only this policy may, and it makes no scripts.
+const policy = globalThis.trustedTypes?.createPolicy("harkara", { createHTML: (text) => text });
+
+htmx.registerExtension("harkara", {
+  init: (api) => {
+    if (policy) api.initSecurity(policy);
+  },
+});
+
+const zone = new Intl.DateTimeFormat(undefined, {
+  dateStyle: "medium",
+  timeStyle: "medium",
+});
+
+// Moments in the reader's zone; UTC stays in the title.
+function localise(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const shown = zone.format(new Date(time.dateTime));
+    if (time.textContent !== shown) time.textContent = shown;
+  }
+}
+
+function rows() {
+  return [...document.querySelectorAll("tbody tr:has(a)")];
+}
+
+// One row down or up: the first link of it has the focus.
+function step(by) {
+  const all = rows();
+  const at = all.findIndex((row) => row.contains(document.activeElement));
+  const next = all[Math.max(0, Math.min(all.length - 1, at + by))];
+  next?.querySelector("a")?.focus();
+}
+
+const KEYS = {
+  "/": () => document.querySelector("input[type=search]")?.focus(),
+  j: () => step(1),
+  k: () => step(-1),
+  r: () => document.querySelector("[data-key=r]")?.focus(),
+  "?": () => document.getElementById("keys")?.showPopover?.(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, select, textarea, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = KEYS[event.key];
+  if (act) {
+    event.preventDefault();
+    act();
+  }
+});
+
+// Copies the text of the element that the button names.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("button[data-copy]");
+  const source = button && document.getElementById(button.dataset.copy);
+  if (!source) return;
+  await navigator.clipboard.writeText(source.textContent);
+  button.textContent = "Copied";
+});
+
+const seen = new MutationObserver(() => localise(document));
+document.addEventListener("DOMContentLoaded", () => {
+  localise(document);
+  for (const live of document.querySelectorAll("[data-live]")) {
+    seen.observe(live, { childList: true, subtree: true });
+  }
+});

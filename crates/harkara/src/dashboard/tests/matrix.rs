@@ -1,0 +1,250 @@
+//! The authorization matrix, generated from the list of routes: each page × each role × its own
+//! merchant, another one, the platform × signed out. A page without a line here fails the test.
+
+use std::collections::BTreeMap;
+
+use harkara_core::access::Role;
+
+use super::super::routes::routes;
+use super::{Browser, Reply, entry, link, person};
+use crate::store::LinkKind;
+use crate::testing::World;
+
+/// Who is let in: at the platform, and at the merchant that the path names. Letters are roles (Owner,
+/// Admin, Developer, Support, aUditor); `*` is whoever is signed in, whatever they are; `?` is anybody.
+const EXPECTED: &[(&str, &str, &str)] = &[
+    ("GET /dashboard/static/{file}", "?", "?"),
+    ("GET /dashboard/sign-in", "?", "?"),
+    ("POST /dashboard/sign-in", "?", "?"),
+    ("GET /dashboard/welcome", "?", "?"),
+    ("POST /dashboard/welcome", "?", "?"),
+    ("GET /dashboard", "*", "*"),
+    ("POST /dashboard/sign-out", "*", "*"),
+    ("GET /dashboard/account", "*", "*"),
+    ("POST /dashboard/account/password", "*", "*"),
+    (
+        "POST /dashboard/account/sessions/{session_id}/end",
+        "*",
+        "*",
+    ),
+    ("GET /dashboard/merchants", "OADS", ""),
+    ("GET /dashboard/members", "OA", ""),
+    ("POST /dashboard/members/invite", "OA", ""),
+    ("POST /dashboard/members/{user_id}/role", "OA", ""),
+    ("POST /dashboard/members/{user_id}/reset", "OA", ""),
+    ("POST /dashboard/members/{user_id}/remove", "OA", ""),
+    ("POST /dashboard/links/{hash}/withdraw", "OA", ""),
+    ("GET /dashboard/audit", "OAU", ""),
+    ("GET /dashboard/merchants/{merchant_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/members", "OA", "OA"),
+    (
+        "POST /dashboard/merchants/{merchant_id}/members/invite",
+        "OA",
+        "OA",
+    ),
+    (
+        "POST /dashboard/merchants/{merchant_id}/members/{user_id}/role",
+        "OA",
+        "OA",
+    ),
+    (
+        "POST /dashboard/merchants/{merchant_id}/members/{user_id}/reset",
+        "OA",
+        "OA",
+    ),
+    (
+        "POST /dashboard/merchants/{merchant_id}/members/{user_id}/remove",
+        "OA",
+        "OA",
+    ),
+    (
+        "POST /dashboard/merchants/{merchant_id}/links/{hash}/withdraw",
+        "OA",
+        "OA",
+    ),
+    ("GET /dashboard/merchants/{merchant_id}/audit", "OAU", "OAU"),
+];
+
+fn letter(role: Role) -> char {
+    match role {
+        Role::Owner => 'O',
+        Role::Admin => 'A',
+        Role::Developer => 'D',
+        Role::Support => 'S',
+        Role::Auditor => 'U',
+    }
+}
+
+fn lets_in(expected: &str, role: Role) -> bool {
+    expected.contains(['?', '*', letter(role)])
+}
+
+/// Fills a path with things that are there, made anew where the page uses them up.
+async fn filled(world: &World, path: &str, session_id: &str) -> String {
+    let place = if path.contains("{merchant_id}") {
+        "ms"
+    } else {
+        ""
+    };
+    let mut filled = path
+        .replace("{merchant_id}", "ms")
+        .replace("{session_id}", session_id)
+        .replace(
+            "{file}",
+            super::super::assets::style().rsplit('/').next().unwrap(),
+        );
+    if filled.contains("{user_id}") {
+        let name = format!("target-{}", crate::keys::random_id());
+        let user_id = person(world, &name, place, Role::Support).await;
+        filled = filled.replace("{user_id}", &user_id);
+    }
+    if filled.contains("{hash}") {
+        let hash = link(world, place, Role::Support, LinkKind::Invitation, None).await;
+        filled = filled.replace("{hash}", &hash);
+    }
+    filled
+}
+
+/// What a form has besides: enough to be understood where it is let in.
+fn form_of(path: &str) -> &'static str {
+    match path {
+        "/dashboard/sign-in" => "name=nobody&password=nothing",
+        path if path.ends_with("/role") || path.ends_with("/invite") => "role=support&name=new",
+        _ => "",
+    }
+}
+
+#[tokio::test]
+async fn each_page_is_for_whom_it_says() {
+    let world = World::new().await;
+    world
+        .platform("POST /merchants", r#"{"merchant_id":"other"}"#)
+        .await;
+    let expected: BTreeMap<&str, (&str, &str)> = EXPECTED
+        .iter()
+        .map(|(route, platform, own)| (*route, (*platform, *own)))
+        .collect();
+    let routes = routes();
+    assert_eq!(
+        expected.len(),
+        routes.len(),
+        "a line for each page, and no other"
+    );
+    let mut wrong = Vec::new();
+    for route in &routes {
+        let name = format!("{} {}", route.method, route.path);
+        let (at_platform, at_own) = *expected
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no line here: whom is it for?"));
+        for role in Role::ALL {
+            // Whoever is of another merchant is let in where anybody is.
+            let at_other = if at_own == "?" || at_own == "*" {
+                "*"
+            } else {
+                ""
+            };
+            for (place, allowed) in [("", at_platform), ("ms", at_own), ("other", at_other)] {
+                let browser = Browser::of(&world, place, role).await;
+                let path = filled(&world, route.path, &browser.session_id).await;
+                let reply = match route.method.as_str() {
+                    "GET" => browser.get(&path).await,
+                    _ => browser.post(&path, form_of(route.path)).await,
+                };
+                let is_in = !is_kept_out(route.path, &reply);
+                if is_in != lets_in(allowed, role) {
+                    wrong.push(format!("{name} as {role:?} of '{place}': {}", reply.status));
+                }
+            }
+        }
+        let path = filled(&world, route.path, "ses_1").await;
+        let reply = match route.method.as_str() {
+            "GET" => world.browser(&format!("GET {path}"), "").await,
+            _ => super::post(&world, &path, form_of(route.path)).await,
+        };
+        if is_kept_out(route.path, &reply) == (at_platform == "?") {
+            wrong.push(format!("{name} signed out: {}", reply.status));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A link without a token leads nowhere for anybody, and signing out leads to signing in.
+fn is_kept_out(path: &str, reply: &Reply) -> bool {
+    match path {
+        "/dashboard/welcome" => false,
+        "/dashboard/sign-out" => !reply.headers.contains_key("set-cookie"),
+        _ => reply.is_kept_out(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_foreign_looks_like_what_is_not_there() {
+    let world = World::new().await;
+    let outsider = Browser::of(&world, "other", Role::Owner).await;
+    let mut answers = Vec::new();
+    for merchant_id in ["ms", "no-such-merchant"] {
+        let path = format!("/dashboard/merchants/{merchant_id}/members");
+        let reply = outsider.get(&path).await;
+        assert_eq!(reply.status, 404);
+        let request_id = reply.headers["x-request-id"].to_str().unwrap().to_owned();
+        let text = reply.text.replace(&request_id, "").replace(merchant_id, "");
+        answers.push(text);
+    }
+    assert_eq!(answers[0], answers[1]);
+    for path in ["/dashboard/audit", "/dashboard/nothing"] {
+        assert_eq!(outsider.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_form_is_taken_from_elsewhere() {
+    let world = World::new().await;
+    for route in routes().iter().filter(|route| route.method == "POST") {
+        let owner = Browser::of(&world, "", Role::Owner).await;
+        let path = filled(&world, route.path, &owner.session_id).await;
+        let form = format!("form_token={}&{}", owner.form_token, form_of(route.path));
+        for site in ["cross-site", "same-site", "none"] {
+            let reply = owner.post_raw(&path, &form, site).await;
+            assert_eq!(reply.status, 403, "{path} from {site}");
+        }
+        if route.needs != super::super::gate::Needs::Nothing {
+            for form in ["", "form_token=x"] {
+                let reply = owner.post_raw(&path, form, "same-origin").await;
+                assert_eq!(reply.status, 403, "{path} with '{form}'");
+            }
+        }
+    }
+    let before = world.api.store.audit(None, None, 1000).await.unwrap();
+    let did = |row: &crate::store::AuditRow| row.entry.action != entry(&world).action;
+    assert!(!before.iter().any(did), "nothing of it was done");
+}
+
+#[tokio::test]
+async fn every_answer_keeps_the_browser_strict() {
+    let world = World::new().await;
+    let owner = Browser::of(&world, "", Role::Owner).await;
+    for route in routes().iter().filter(|route| route.method == "GET") {
+        let path = filled(&world, route.path, &owner.session_id).await;
+        let reply = owner.get(&path).await;
+        let policy = reply.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{path}");
+        assert!(!policy.contains("unsafe"), "{path}");
+        assert_eq!(reply.headers["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(reply.headers["referrer-policy"], "no-referrer", "{path}");
+        let is_kept = path.contains("/static/");
+        let kept = if is_kept {
+            "public, max-age=31536000, immutable"
+        } else {
+            "no-store"
+        };
+        assert_eq!(reply.headers["cache-control"], kept, "{path}");
+        for inline in [" style=", "<style", " onclick", "javascript:", "<script>"] {
+            assert!(
+                is_kept || !reply.text.contains(inline),
+                "{path} has {inline}"
+            );
+        }
+    }
+    let outside = world.browser("GET /dashboard/nothing", "").await;
+    assert_eq!(outside.headers["x-content-type-options"], "nosniff");
+}

@@ -1,0 +1,333 @@
+//! People, their sessions and the audit log: each change with its line, and a chain that holds.
+
+use std::time::Duration;
+
+use harkara_core::access::Role;
+
+use super::*;
+
+fn platform() -> MerchantId {
+    MerchantId::new("")
+}
+
+fn line(action: &str, seconds: i64) -> AuditEntry {
+    AuditEntry {
+        merchant_id: platform(),
+        at: at(seconds),
+        actor: "asha".to_owned(),
+        address: "203.0.113.9".to_owned(),
+        action: action.to_owned(),
+        target: String::new(),
+        result: "done".to_owned(),
+        detail: String::new(),
+    }
+}
+
+fn link(hash: &str, merchant_id: MerchantId, role: Role) -> Link {
+    Link {
+        hash: hash.to_owned(),
+        kind: LinkKind::Invitation,
+        merchant_id,
+        role,
+        name: String::new(),
+        user_id: None,
+        made_by: "asha".to_owned(),
+        created_at: at(0),
+        expires_at: at(100),
+    }
+}
+
+fn new_user(name: &str) -> NewUser {
+    NewUser {
+        user_id: format!("usr_{name}"),
+        name: name.to_owned(),
+        password: "hash".to_owned(),
+    }
+}
+
+fn session(hash: &str, user_id: &str, seconds: i64) -> UserSession {
+    UserSession {
+        hash: hash.to_owned(),
+        session_id: format!("ses_{hash}"),
+        user_id: user_id.to_owned(),
+        address: "203.0.113.9".to_owned(),
+        agent: "a browser".to_owned(),
+        created_at: at(seconds),
+        seen_at: at(seconds),
+    }
+}
+
+impl World {
+    async fn join(&self, name: &str, merchant_id: MerchantId, role: Role) {
+        let link = link(name, merchant_id, role);
+        self.store.put_link(link, line("invited", 0)).await.unwrap();
+        let used = self.store.use_link(name, new_user(name), line("came", 1));
+        assert_eq!(used.await.unwrap(), Used::Done(format!("usr_{name}")));
+    }
+
+    async fn sign_in(&self, hash: &str, name: &str, seconds: i64) {
+        let over = Horizons {
+            created: at(seconds - 1000),
+            seen: at(seconds - 100),
+        };
+        let session = session(hash, &format!("usr_{name}"), seconds);
+        let opened = self
+            .store
+            .open_session(session, name, over, line("signed in", seconds));
+        opened.await.unwrap();
+    }
+
+    async fn sessions(&self, name: &str) -> Vec<String> {
+        let rows = self
+            .store
+            .sessions_of(&format!("usr_{name}"))
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| row.hash).collect()
+    }
+}
+
+/// A row in each table of people.
+pub(super) async fn fill(world: &World) {
+    world.join("asha", platform(), Role::Owner).await;
+    world.sign_in("h", "asha", 10).await;
+    let invited = link("l", ms(), Role::Support);
+    let put = world.store.put_link(invited, line("invited", 20));
+    put.await.unwrap();
+    let bound = SignInBound {
+        since: at(0),
+        most: 10,
+        now: at(30),
+    };
+    let counted = world.store.count_sign_in("bela", "203.0.113.9", bound);
+    counted.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_lets_one_person_in_once() {
+    let world = World::new().await;
+    assert!(!world.store.has_users().await.unwrap());
+    let invited = link("l", ms(), Role::Support);
+    world
+        .store
+        .put_link(invited, line("invited", 0))
+        .await
+        .unwrap();
+    let (one, two) = tokio::join!(
+        world.store.use_link("l", new_user("asha"), line("came", 1)),
+        world.store.use_link("l", new_user("bela"), line("came", 1)),
+    );
+    let mut came = [one.unwrap(), two.unwrap()];
+    came.sort_by_key(|used| *used == Used::Gone);
+    assert!(matches!(&came, [Used::Done(_), Used::Gone]), "{came:?}");
+    let members = world.store.members(&ms()).await.unwrap();
+    assert_eq!((members.len(), members[0].role), (1, Role::Support));
+    assert!(world.store.links(&ms()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_link_is_not_used_up_by_a_name_that_is_taken_and_not_used_when_old() {
+    let world = World::new().await;
+    world.join("asha", ms(), Role::Admin).await;
+    let invited = link("l", ms(), Role::Support);
+    world
+        .store
+        .put_link(invited, line("invited", 0))
+        .await
+        .unwrap();
+    let twin = NewUser {
+        user_id: "usr_twin".to_owned(),
+        name: " ASHA ".to_owned(),
+        password: "hash".to_owned(),
+    };
+    let used = world.store.use_link("l", twin, line("came", 1)).await;
+    assert_eq!(used.unwrap(), Used::NameTaken);
+    let used = world
+        .store
+        .use_link("l", new_user("bela"), line("came", 100))
+        .await;
+    assert_eq!(used.unwrap(), Used::Gone, "it has expired");
+    let used = world
+        .store
+        .use_link("l", new_user("bela"), line("came", 99))
+        .await;
+    assert_eq!(used.unwrap(), Used::Done("usr_bela".to_owned()));
+}
+
+#[tokio::test]
+async fn a_session_is_found_with_all_that_its_owner_is() {
+    let world = World::new().await;
+    world.join("asha", platform(), Role::Support).await;
+    world.sign_in("h", "asha", 10).await;
+    world.store.touch_session("h", at(20)).await.unwrap();
+    let (session, user, roles) = world.store.session("h").await.unwrap().unwrap();
+    assert_eq!((session.seen_at, user.name.as_str()), (at(20), "asha"));
+    assert_eq!(roles, Memberships::from([(platform(), Role::Support)]));
+    assert!(world.store.session("other").await.unwrap().is_none());
+
+    // Whoever signs in takes what is over away, whosever it was.
+    world.sign_in("later", "asha", 119).await;
+    assert_eq!(world.sessions("asha").await, ["later", "h"]);
+    world.sign_in("much later", "asha", 120).await;
+    assert_eq!(world.sessions("asha").await, ["much later", "later"]);
+    let end = |id: &'static str| world.store.end_session("usr_asha", id, line("ended", 130));
+    assert!(end("ses_later").await.unwrap());
+    assert!(!end("ses_later").await.unwrap());
+    assert_eq!(world.sessions("asha").await, ["much later"]);
+}
+
+#[tokio::test]
+async fn a_role_changes_if_it_is_the_one_that_was_seen_and_an_owner_is_left() {
+    let world = World::new().await;
+    world.join("asha", platform(), Role::Owner).await;
+    world.join("bela", platform(), Role::Owner).await;
+    world.sign_in("a", "asha", 10).await;
+    let change = async |name: &str, now_is, role| {
+        let user_id = format!("usr_{name}");
+        let entry = line("changed a role", 20);
+        let (who, to) = ((&platform(), user_id.as_str()), (now_is, role));
+        world.store.change_member(who, to, entry).await.unwrap()
+    };
+    use MemberChange::{Done, LastOwner, Unknown};
+    assert_eq!(change("asha", Role::Admin, None).await, Unknown);
+    let (one, two) = tokio::join!(
+        change("asha", Role::Owner, Some(Role::Admin)),
+        change("bela", Role::Owner, None),
+    );
+    let mut changes = [one, two];
+    changes.sort_by_key(|change| *change != Done);
+    assert_eq!(changes, [Done, LastOwner], "one of two is kept");
+    let mine: Vec<_> = world.store.members(&platform()).await.unwrap();
+    let owners = mine.iter().filter(|member| member.role == Role::Owner);
+    assert_eq!(owners.count(), 1);
+    if changes[0] == one {
+        assert!(
+            world.sessions("asha").await.is_empty(),
+            "signed out with the role"
+        );
+    }
+}
+
+#[tokio::test]
+async fn attempts_to_sign_in_are_counted_before_they_are_judged() {
+    let world = World::new().await;
+    let tried = async |address: &str, seconds| {
+        let bound = SignInBound {
+            since: at(seconds - 1800),
+            most: 3,
+            now: at(seconds),
+        };
+        let counted = world.store.count_sign_in("Asha", address, bound).await;
+        let counted = counted.unwrap();
+        (counted.is_too_many, counted.everywhere)
+    };
+    let (one, two, three, four) = tokio::join!(
+        tried("a", 10),
+        tried("a", 10),
+        tried("a", 10),
+        tried("a", 10)
+    );
+    let mut refused = [one.0, two.0, three.0, four.0];
+    refused.sort();
+    assert_eq!(refused, [false, false, false, true], "however many at once");
+    assert_eq!(tried("b", 20).await, (false, 4), "another address");
+    assert_eq!(
+        tried("a", 1_800).await,
+        (true, 4),
+        "and asking again makes it no longer"
+    );
+    assert_eq!(tried("a", 1_810).await, (false, 2));
+
+    world.join("asha", ms(), Role::Admin).await;
+    for n in 0..3 {
+        tried("203.0.113.9", 1_820 + n).await;
+    }
+    world.sign_in("h", "asha", 1_830).await;
+    assert!(
+        !tried("203.0.113.9", 1_840).await.0,
+        "forgotten by signing in"
+    );
+}
+
+#[tokio::test]
+async fn the_log_is_one_chain_however_many_write_it() {
+    let world = World::new().await;
+    let mut writers = Vec::new();
+    for n in 0..40 {
+        let (store, entry) = (world.store.clone(), line(&format!("act {n}"), n));
+        writers.push(tokio::spawn(async move { store.add_to_audit(entry).await }));
+    }
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let mut of_ms = line("about ms", 50);
+    of_ms.merchant_id = ms();
+    world.store.add_to_audit(of_ms.clone()).await.unwrap();
+    let rows = world.store.audit(None, None, 100).await.unwrap();
+    let numbers: Vec<i64> = rows.iter().map(|row| row.n).collect();
+    assert_eq!(numbers, (1..=41).rev().collect::<Vec<_>>());
+    assert!(rows.iter().all(AuditRow::holds));
+    for pair in rows.windows(2) {
+        assert_eq!(pair[0].before.as_deref(), Some(pair[1].hash.as_str()));
+    }
+    let theirs = world.store.audit(Some(&ms()), None, 100).await.unwrap();
+    assert_eq!(theirs.len(), 1);
+    assert!(theirs[0].holds() && theirs[0].entry == of_ms);
+    let older = world.store.audit(None, Some(41), 2).await.unwrap();
+    assert_eq!(older.iter().map(|row| row.n).collect::<Vec<_>>(), [40, 39]);
+}
+
+#[tokio::test]
+async fn a_line_that_was_changed_or_taken_out_shows() {
+    let world = World::new().await;
+    for n in 1..=4 {
+        world.store.add_to_audit(line("did", n)).await.unwrap();
+    }
+    let change = |sql: &'static str| world.store.write(move |pen| pen.execute(sql, params![]));
+    change("update audit set actor = 'bela' where n = 2")
+        .await
+        .unwrap();
+    let held = async || {
+        let rows = world.store.audit(None, None, 10).await.unwrap();
+        rows.iter().map(AuditRow::holds).collect::<Vec<_>>()
+    };
+    assert_eq!(held().await, [true, true, false, true]);
+    change("update audit set actor = 'asha' where n = 2")
+        .await
+        .unwrap();
+    assert_eq!(held().await, [true; 4]);
+    change("delete from audit where n = 2").await.unwrap();
+    assert_eq!(held().await, [true, false, true]);
+}
+
+#[tokio::test]
+async fn a_first_link_takes_the_place_of_the_one_before() {
+    let world = World::new().await;
+    for hash in ["one", "two"] {
+        let first = Link {
+            kind: LinkKind::First,
+            ..link(hash, platform(), Role::Owner)
+        };
+        world
+            .store
+            .put_link(first, line("made a link", 0))
+            .await
+            .unwrap();
+    }
+    assert!(world.store.link("one").await.unwrap().is_none());
+    assert!(world.store.link("two").await.unwrap().is_some());
+    let later = Link {
+        created_at: at(100),
+        expires_at: at(100).plus(Duration::from_secs(100)),
+        ..link("three", platform(), Role::Owner)
+    };
+    world
+        .store
+        .put_link(later, line("made a link", 100))
+        .await
+        .unwrap();
+    assert!(
+        world.store.link("two").await.unwrap().is_none(),
+        "it had expired"
+    );
+}
