@@ -18,6 +18,12 @@ pub struct Timestamp(i64);
 const LATEST_MICROS: i64 = 253_402_207_199_999_999;
 
 impl Timestamp {
+    /// No moment is before it.
+    pub const OLDEST: Self = Self(0);
+
+    /// No moment is after it.
+    pub const NEWEST: Self = Self(LATEST_MICROS);
+
     /// A moment from microseconds since the epoch, held within the years 1970 to 9999.
     pub fn from_micros(micros: i64) -> Self {
         Self(micros.clamp(0, LATEST_MICROS))

@@ -116,6 +116,8 @@ create table orders (
 );
 create unique index orders_by_internal_id on orders (internal_id) where internal_id is not null;
 create index orders_by_age on orders (merchant, created_at);
+create index orders_by_customer on orders (merchant, customer_id, created_at)
+    where customer_id is not null;
 
 -- What else an order is found by: its transactions and refunds.
 create table order_refs (

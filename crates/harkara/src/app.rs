@@ -188,6 +188,7 @@ impl App {
             policy,
             public_url: public_url.clone(),
             replays,
+            stopping: stop_accepting.clone(),
             requests: AtomicU64::new(0),
         });
         let serving = serve(listener, api, bounds, stop_accepting);
@@ -206,6 +207,12 @@ impl App {
             ended,
             shutdown,
         })
+    }
+
+    /// Makes a link by which somebody becomes an owner of the dashboard, for a server whose owners have all
+    /// lost their passwords.
+    pub async fn another_owner_link(&self, clock: &Clock) -> anyhow::Result<String> {
+        Ok(dashboard::owner_link(&self.store, clock, &self.public_url).await?)
     }
 
     /// Returns when the store has failed or one of the tasks has panicked. The process must end then:

@@ -17,6 +17,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::api::{Api, Parts, answer, router};
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub(crate) struct World {
     router: Router,
     platform_key: String,
     merchant_key: String,
+    /// Says that the server stops.
+    pub(crate) stop: watch::Sender<bool>,
     _place: Place,
 }
 
@@ -163,6 +166,7 @@ impl World {
         store.put_merchant(row).await.unwrap();
         let platform_key = key(&store, "", clock.now()).await;
         let merchant_key = key(&store, "ms", clock.now()).await;
+        let (stop, stopping) = watch::channel(false);
         let api = Api::new(Parts {
             vault: Arc::new(Vault::open_or_create(&place.folder().join("keys")).unwrap()),
             store,
@@ -172,6 +176,7 @@ impl World {
             policy: Arc::new(Policy::production()),
             public_url,
             replays: Arc::default(),
+            stopping,
             requests: AtomicU64::new(0),
         });
         let router = router(api.clone());
@@ -180,6 +185,7 @@ impl World {
             router,
             platform_key,
             merchant_key,
+            stop,
             _place: place,
         }
     }

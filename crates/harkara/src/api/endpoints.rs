@@ -1,7 +1,8 @@
 //! Endpoints: a merchant's URLs with their credentials, versions, switches and habits.
 //!
 //! What an endpoint may be set to is the core's rule, where it may point the guard's; here both are
-//! asked. A secret comes in, is sealed, and is shown again only in the answer that made it up.
+//! asked. A secret comes in, is sealed, and is shown again only in the answer that made it up. The
+//! handlers are thin: the dashboard calls what they call.
 
 mod settings;
 mod show;
@@ -17,13 +18,15 @@ use bytes::Bytes;
 use harkara_core::delivery::{self, Event};
 use harkara_core::endpoint::{DEFAULT_OVERLAP, Endpoint, EndpointState};
 use harkara_core::id::{
-    EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
+    DeliveryId, EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
 };
+use harkara_core::merchant::Merchant;
 use harkara_core::time::Timestamp;
 use harkara_webhook::{EventName, catalog, event};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::auth::ForMerchant;
 use super::body::{JsonBody, answer};
@@ -35,10 +38,12 @@ use crate::keys;
 use crate::store::{Commit, DbError, DbErrorKind, EndpointRow, NewEvent};
 use crate::vault::Context;
 
-use self::settings::{Settings, apply, blank};
+use self::settings::{apply, blank};
 use self::show::{show, show_row};
 
+pub(crate) use self::settings::Settings;
 pub(super) use self::settings::url_refused;
+pub(crate) use self::signing::{New as NewSecret, add_secret, remove_secrets};
 pub(super) use self::signing::{add as add_signing_secret, remove as remove_signing_secrets};
 
 const ENDPOINTS_MAX: usize = 30;
@@ -59,7 +64,7 @@ pub(super) struct Resume {
 /// What becomes of the deliveries that wait for an endpoint when it is resumed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Waiting {
+pub(crate) enum Waiting {
     #[default]
     Send,
     /// They can be replayed later.
@@ -77,8 +82,34 @@ pub(super) struct Test {
 pub(super) async fn create(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
-    JsonBody(mut settings): JsonBody<Settings>,
+    JsonBody(settings): JsonBody<Settings>,
 ) -> Result<Response, ApiError> {
+    let made = make(&api, &merchant.merchant_id, settings).await?;
+    let mut shown = show(&made.endpoint, None, api.clock.now());
+    shown["warnings"] = made.warnings.into();
+    if let Some(password) = made.password {
+        shown["password"] = password.as_str().into();
+    }
+    if let Some(secret) = made.signing_secret {
+        shown["signing_secret"] = secret.as_str().into();
+    }
+    Ok(answer(StatusCode::CREATED, &shown))
+}
+
+/// A new endpoint, and what was made up for it, which nobody can ask for again.
+pub(crate) struct Made {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) password: Option<Zeroizing<String>>,
+    pub(crate) signing_secret: Option<Zeroizing<String>>,
+}
+
+/// Makes an endpoint.
+pub(crate) async fn make(
+    api: &Api,
+    merchant_id: &MerchantId,
+    mut settings: Settings,
+) -> Result<Made, ApiError> {
     let url = settings
         .url
         .as_deref()
@@ -90,40 +121,37 @@ pub(super) async fn create(
         let reason = "is for credentials that are replaced; a new endpoint has none";
         return Err(ApiError::field("overlap_seconds", reason));
     }
-    if api.store.endpoints(&merchant.merchant_id).await?.len() >= ENDPOINTS_MAX {
+    if api.store.endpoints(merchant_id).await?.len() >= ENDPOINTS_MAX {
         let message = format!("a merchant has at most {ENDPOINTS_MAX} endpoints; delete one first");
         return Err(ApiError::unprocessable("endpoint.limit", message));
     }
     let now = api.clock.now();
-    let id = digest(&[merchant.merchant_id.as_str(), url, &unique(&api, now)]);
-    let generated = settings.password.is_none().then(keys::random_password);
-    if let Some(password) = &generated {
+    let id = digest(&[merchant_id.as_str(), url, &unique(api, now)]);
+    let password = settings.password.is_none().then(keys::random_password);
+    if let Some(password) = &password {
         settings.password = Some(password.to_string());
     }
     let mut endpoint = blank(
-        &merchant.merchant_id,
+        merchant_id,
         format!("ep_{}", base62(&id, 16)),
         api.config.delivery.attempt_timeout,
         now,
     );
     let signing = settings.signing.take().unwrap_or(false);
     let secret = signing.then(Secret::generate);
-    let warnings = apply(&api, &mut endpoint, settings, now)?;
+    let warnings = apply(api, &mut endpoint, settings, now)?;
     if let Some(secret) = &secret {
         let context = Context::signing_secret(&endpoint.merchant_id, &endpoint.endpoint_id);
         let sealed = api.vault.seal(context, secret.as_bytes());
         endpoint.add_signing_secret(sealed, DEFAULT_OVERLAP, now);
     }
     api.store.put_endpoint(&endpoint, 0).await?;
-    let mut shown = show(&endpoint, None, now);
-    shown["warnings"] = warnings.into();
-    if let Some(password) = generated {
-        shown["password"] = password.as_str().into();
-    }
-    if let Some(secret) = secret {
-        shown["signing_secret"] = secret.text().as_str().into();
-    }
-    Ok(answer(StatusCode::CREATED, &shown))
+    Ok(Made {
+        endpoint,
+        warnings,
+        password,
+        signing_secret: secret.map(|secret| secret.text()),
+    })
 }
 
 /// `GET /endpoints`, oldest first.
@@ -156,13 +184,23 @@ pub(super) async fn update(
     Path(endpoint_id): Path<String>,
     JsonBody(settings): JsonBody<Settings>,
 ) -> Result<Response, ApiError> {
-    let now = api.clock.now();
     let endpoint_id = EndpointId::new(endpoint_id);
-    let set = |endpoint: &mut Endpoint| apply(&api, endpoint, settings.clone(), now);
-    let (row, warnings) = change(&api, &merchant.merchant_id, &endpoint_id, now, set).await?;
-    let mut shown = show_row(&row, now);
+    let (row, warnings) = set(&api, &merchant.merchant_id, &endpoint_id, settings).await?;
+    let mut shown = show_row(&row, api.clock.now());
     shown["warnings"] = warnings.into();
     Ok(json_answer(&shown))
+}
+
+/// Sets what is named; returns the endpoint, and what may trouble its receiver.
+pub(crate) async fn set(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    settings: Settings,
+) -> Result<(EndpointRow, Vec<String>), ApiError> {
+    let now = api.clock.now();
+    let set = |endpoint: &mut Endpoint| apply(api, endpoint, settings.clone(), now);
+    change(api, merchant_id, endpoint_id, now, set).await
 }
 
 /// Changes an endpoint and stores it; returns it with what `make` says of the change.
@@ -196,9 +234,19 @@ pub(super) async fn pause(
     Path(endpoint_id): Path<String>,
     JsonBody(pause): JsonBody<Pause>,
 ) -> Result<Response, ApiError> {
-    let reason = pause
-        .reason
-        .unwrap_or_else(|| "paused by request".to_owned());
+    let (merchant_id, endpoint_id) = (&merchant.merchant_id, EndpointId::new(endpoint_id));
+    stop(&api, merchant_id, &endpoint_id, pause.reason).await?;
+    shown(&api, merchant_id, &endpoint_id).await
+}
+
+/// Pauses an endpoint: its deliveries wait.
+pub(crate) async fn stop(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    reason: Option<String>,
+) -> Result<(), ApiError> {
+    let reason = reason.unwrap_or_else(|| "paused by request".to_owned());
     if reason.chars().count() > REASON_MAX {
         return Err(ApiError::field(
             "reason",
@@ -209,13 +257,7 @@ pub(super) async fn pause(
         reason,
         at: api.clock.now(),
     };
-    set_state(
-        &api,
-        &merchant.merchant_id,
-        EndpointId::new(endpoint_id),
-        state,
-    )
-    .await
+    set_state(api, merchant_id, endpoint_id, state).await
 }
 
 /// `POST /endpoints/{endpoint_id}/resume`: what waited becomes due, or is withdrawn if the merchant
@@ -226,33 +268,49 @@ pub(super) async fn resume(
     Path(endpoint_id): Path<String>,
     JsonBody(resume): JsonBody<Resume>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let endpoint_id = EndpointId::new(endpoint_id);
-    if resume.waiting == Waiting::Withdraw {
+    let (merchant_id, endpoint_id) = (&merchant.merchant_id, EndpointId::new(endpoint_id));
+    go_on(&api, merchant_id, &endpoint_id, resume.waiting).await?;
+    shown(&api, merchant_id, &endpoint_id).await
+}
+
+/// Resumes an endpoint, with what waited for it or without.
+pub(crate) async fn go_on(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    waiting: Waiting,
+) -> Result<(), ApiError> {
+    if waiting == Waiting::Withdraw {
         let reason = "the endpoint was resumed without what waited for it";
         let withdrawn = api
             .store
-            .withdraw(merchant_id, &endpoint_id, reason, api.clock.now());
+            .withdraw(merchant_id, endpoint_id, reason, api.clock.now());
         withdrawn.await?;
     }
-    let active = EndpointState::Active;
-    let resumed = set_state(&api, merchant_id, endpoint_id.clone(), active).await?;
-    api.submit.resumed(merchant_id, &endpoint_id);
-    Ok(resumed)
+    set_state(api, merchant_id, endpoint_id, EndpointState::Active).await?;
+    api.submit.resumed(merchant_id, endpoint_id);
+    Ok(())
 }
 
 async fn set_state(
     api: &Api,
     merchant_id: &MerchantId,
-    endpoint_id: EndpointId,
+    endpoint_id: &EndpointId,
     state: EndpointState,
-) -> Result<Response, ApiError> {
+) -> Result<(), ApiError> {
     let set = api
         .store
-        .set_endpoint_state(merchant_id, &endpoint_id, &state)
+        .set_endpoint_state(merchant_id, endpoint_id, &state)
         .await;
-    set.map_err(|error| gone(error, &endpoint_id))?;
-    let row = find(api, merchant_id, &endpoint_id).await?;
+    set.map_err(|error| gone(error, endpoint_id))
+}
+
+async fn shown(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+) -> Result<Response, ApiError> {
+    let row = find(api, merchant_id, endpoint_id).await?;
     Ok(json_answer(&show_row(&row, api.clock.now())))
 }
 
@@ -263,15 +321,23 @@ pub(super) async fn delete(
     Path(endpoint_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let endpoint_id = EndpointId::new(endpoint_id);
-    let reason = "the endpoint was deleted";
-    let withdrawn = api
-        .store
-        .delete_endpoint(&merchant.merchant_id, &endpoint_id, reason, api.clock.now())
-        .await
-        .map_err(|error| gone(error, &endpoint_id))?;
+    let withdrawn = take_away(&api, &merchant.merchant_id, &endpoint_id).await?;
     Ok(json_answer(
         &json!({ "endpoint_id": endpoint_id, "withdrawn": withdrawn }),
     ))
+}
+
+/// Deletes an endpoint; returns how many deliveries were withdrawn with it.
+pub(crate) async fn take_away(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+) -> Result<usize, ApiError> {
+    let reason = "the endpoint was deleted";
+    let deleted = api
+        .store
+        .delete_endpoint(merchant_id, endpoint_id, reason, api.clock.now());
+    deleted.await.map_err(|error| gone(error, endpoint_id))
 }
 
 /// `POST /endpoints/{endpoint_id}/test`: sends a made-up event to it alone, paused or not. The
@@ -282,10 +348,36 @@ pub(super) async fn test(
     Path(endpoint_id): Path<String>,
     JsonBody(test): JsonBody<Test>,
 ) -> Result<Response, ApiError> {
-    let row = find(&api, &merchant.merchant_id, &EndpointId::new(endpoint_id)).await?;
-    let endpoint = row.endpoint;
+    let endpoint_id = EndpointId::new(endpoint_id);
+    let tested = try_out(&api, &merchant, &endpoint_id, test.event_name).await?;
+    let shown = json!({
+        "event_id": tested.event_id,
+        "event_name": tested.event_name,
+        "delivery_id": tested.delivery_id,
+        "attempts": format!("{}/deliveries/{}/attempts", api.public_url, tested.delivery_id),
+    });
+    Ok(answer(StatusCode::ACCEPTED, &shown))
+}
+
+/// A test that is on its way.
+pub(crate) struct Tested {
+    pub(crate) event_id: EventId,
+    event_name: EventName,
+    delivery_id: DeliveryId,
+}
+
+/// Sends a made-up event to an endpoint alone, paused or not; a paid order's when none is named.
+pub(crate) async fn try_out(
+    api: &Api,
+    merchant: &Merchant,
+    endpoint_id: &EndpointId,
+    event_name: Option<EventName>,
+) -> Result<Tested, ApiError> {
+    let endpoint = find(api, &merchant.merchant_id, endpoint_id)
+        .await?
+        .endpoint;
     let now = api.clock.now();
-    let which = unique(&api, now);
+    let which = unique(api, now);
     let merchant_id = &merchant.merchant_id;
     let parts = [
         merchant_id.as_str(),
@@ -294,8 +386,8 @@ pub(super) async fn test(
         &which,
     ];
     let id = EventId::new(format!("evt_V2_{}", time_ordered(now, &parts)));
-    let name = test.event_name.unwrap_or(EventName::OrderSucceeded);
-    let content = samples::content(name, &merchant, api.submit.rendering(&merchant), now);
+    let name = event_name.unwrap_or(EventName::OrderSucceeded);
+    let content = samples::content(name, merchant, api.submit.rendering(merchant), now);
     let kind = catalog::content_kind(name);
     let event = Event {
         merchant_id: merchant_id.clone(),
@@ -313,12 +405,11 @@ pub(super) async fn test(
         id,
     };
     let delivery = delivery::test(&event, &endpoint, &which, now);
-    let shown = json!({
-        "event_id": event.id,
-        "event_name": name,
-        "delivery_id": delivery.id,
-        "attempts": format!("{}/deliveries/{}/attempts", api.public_url, delivery.id),
-    });
+    let tested = Tested {
+        event_id: event.id.clone(),
+        event_name: name,
+        delivery_id: delivery.id.clone(),
+    };
     let mut commit = Commit::new(merchant_id.clone(), now);
     commit.events.push(NewEvent {
         event,
@@ -326,11 +417,11 @@ pub(super) async fn test(
         request_hash: None,
     });
     api.submit.store_and_hand_over(commit).await?;
-    Ok(answer(StatusCode::ACCEPTED, &shown))
+    Ok(tested)
 }
 
 /// An endpoint that is there and not deleted.
-pub(super) async fn find(
+pub(crate) async fn find(
     api: &Api,
     merchant_id: &MerchantId,
     endpoint_id: &EndpointId,

@@ -4,7 +4,7 @@
 //! `explain` are the core's; what a delivery did is the store's.
 
 mod explain;
-pub(super) mod resend;
+pub(crate) mod resend;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +33,7 @@ use crate::store::{
 };
 
 pub(super) use self::explain::explain;
+pub(crate) use self::explain::{Explained, ExplainedEndpoint, explained};
 
 /// Events that one page of the feed has.
 const PAGE: i64 = 100;

@@ -26,7 +26,7 @@ const COUNTS_LIFE: Duration = Duration::from_secs(1);
 pub(super) struct Left(Mutex<Option<(Timestamp, Counts)>>);
 
 impl Left {
-    async fn counts(&self, api: &Api, now: Timestamp) -> Result<Counts, ApiError> {
+    pub(super) async fn counts(&self, api: &Api, now: Timestamp) -> Result<Counts, ApiError> {
         let mut latest = self.0.lock().await;
         if let Some((at, counts)) = *latest
             && (at..at.plus(COUNTS_LIFE)).contains(&now)
@@ -58,7 +58,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, ApiErr
 /// what is not as it is in production.
 pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<Response, ApiError> {
     let now = api.clock.now();
-    let counts = api.0.left.counts(&api, now).await?;
+    let counts = api.left(now).await?;
     let mut shown = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),

@@ -6,10 +6,10 @@
 //! Nothing here knows SQL, sends to merchants, or decides what may happen to a payment.
 
 pub mod auth;
-pub(crate) mod body;
+mod body;
 mod egress;
-mod endpoints;
-mod events;
+pub(crate) mod endpoints;
+pub(crate) mod events;
 mod health;
 pub mod ingest;
 mod input;
@@ -43,10 +43,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
+use harkara_core::time::Timestamp;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tower::Service;
 
 use crate::clock::Clock;
@@ -54,7 +55,7 @@ use crate::config::Config;
 use crate::dashboard::{self, Dashboard};
 use crate::deliver::guard::Policy;
 use crate::error::ApiError;
-use crate::store::Store;
+use crate::store::{Counts, Store};
 use crate::submit::Submit;
 use crate::vault::Vault;
 
@@ -85,6 +86,8 @@ pub struct Parts {
     pub public_url: String,
     /// Tells the runner of replay jobs that there is one to go on with.
     pub replays: Arc<Notify>,
+    /// Tells answers that would go on for long that the server stops.
+    pub stopping: watch::Receiver<bool>,
     /// Counts requests, for their ids.
     pub requests: AtomicU64,
 }
@@ -97,6 +100,11 @@ impl Api {
             left: health::Left::default(),
             dashboard: Dashboard::default(),
         }))
+    }
+
+    /// How much is left to do, counted within the last second.
+    pub(crate) async fn left(&self, now: Timestamp) -> Result<Counts, ApiError> {
+        self.0.left.counts(self, now).await
     }
 
     /// What the pages for people share.

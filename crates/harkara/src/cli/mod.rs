@@ -29,7 +29,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server. Without any configuration it is a sandbox with its data beside it.
-    Serve(ConfigArguments),
+    Serve(serve::ServeArguments),
     /// Start a server and a merchant, cause every event there is, and watch them arrive.
     Demo(demo::DemoArguments),
     /// Bring the schema of a store in Postgres up to date; a file is brought so by `serve`.

@@ -10,22 +10,36 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print a one-time link by which somebody becomes an owner of the dashboard: for when every owner has
+    /// lost the password.
+    #[arg(long)]
+    owner_link: bool,
+}
+
 /// Runs until SIGTERM or SIGINT; a second one ends the process at once, which is as safe as a crash.
-pub(super) fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
-    let config = arguments.read()?;
+pub(super) fn serve(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.read()?;
     start_log(&config.log);
     let callers = runtime("callers", processors())?;
     let deliveries = runtime("deliveries", processors().div_ceil(2))?;
-    callers.block_on(run(config, deliveries.handle()))
+    callers.block_on(run(config, deliveries.handle(), arguments.owner_link))
 }
 
-async fn run(config: Config, deliveries: &Handle) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, deliveries: &Handle, owner_link: bool) -> anyhow::Result<ExitCode> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let greeting = Greeting::of(&config);
-    let app = App::start_apart(config, Clock::system(), deliveries).await?;
+    let clock = Clock::system();
+    let mut app = App::start_apart(config, clock.clone(), deliveries).await?;
+    if owner_link {
+        app.owner_link = Some(app.another_owner_link(&clock).await?);
+    }
     greeting.print(&app);
     let failed = tokio::select! {
         _ = terminate.recv() => false,

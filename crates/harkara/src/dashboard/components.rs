@@ -17,38 +17,33 @@ use super::{ROOT, assets};
 pub(super) enum Section {
     Merchants,
     Overview,
+    Orders,
+    Events,
+    Webhooks,
     Members,
     Audit,
+    System,
     Account,
 }
 
 /// A line of the navigation: where it leads below its scope, and for whom.
 type Line = (Section, &'static str, &'static str, Permission);
 
+#[rustfmt::skip]
 const OF_PLATFORM: &[Line] = &[
-    (
-        Section::Merchants,
-        "Merchants",
-        "/merchants",
-        Permission::SeeTraffic,
-    ),
-    (
-        Section::Members,
-        "Members",
-        "/members",
-        Permission::ChangeMembers,
-    ),
+    (Section::Merchants, "Merchants", "/merchants", Permission::SeeTraffic),
+    (Section::Members, "Members", "/members", Permission::ChangeMembers),
     (Section::Audit, "Audit", "/audit", Permission::ReadAudit),
+    (Section::System, "System", "/system", Permission::SeeSystem),
 ];
 
+#[rustfmt::skip]
 const OF_MERCHANT: &[Line] = &[
     (Section::Overview, "Overview", "", Permission::SeeTraffic),
-    (
-        Section::Members,
-        "Members",
-        "/members",
-        Permission::ChangeMembers,
-    ),
+    (Section::Orders, "Orders", "/orders", Permission::SeeTraffic),
+    (Section::Events, "Events", "/events", Permission::SeeTraffic),
+    (Section::Webhooks, "Webhooks", "/webhooks", Permission::SeeTraffic),
+    (Section::Members, "Members", "/members", Permission::ChangeMembers),
     (Section::Audit, "Audit", "/audit", Permission::ReadAudit),
 ];
 
@@ -170,6 +165,25 @@ pub(super) fn document(title: &str, frame: Option<&Frame<'_>>, body: Markup) -> 
                 a class="skip" href="#main" { "Skip to the content" }
                 @if let Some(frame) = frame { (header(frame)) }
                 main id="main" tabindex="-1" { (body) }
+                @if frame.is_some() { (keys()) }
+            }
+        }
+    }
+}
+
+/// What the keyboard does, for whoever presses `?`.
+fn keys() -> Markup {
+    let keys = [
+        ("/", "search"),
+        ("j, k", "next row, row before"),
+        ("r", "to the button that resends"),
+        ("?", "this list"),
+    ];
+    html! {
+        div id="keys" popover="auto" {
+            h2 { "Keys" }
+            dl class="facts" {
+                @for (key, does) in keys { dt { kbd { (key) } } dd { (does) } }
             }
         }
     }
@@ -327,11 +341,13 @@ impl Render for Field<'_> {
         let has_more = self.error.is_some() || !self.hint.is_empty();
         html! {
             div class={ "field" @if self.error.is_some() { " wrong" } } {
-                label for=(self.name) { (self.label) }
-                input id=(self.name) name=(self.name) type=(kind) value=(self.value)
-                    autocomplete=[self.autocomplete] required[self.is_required]
-                    aria-describedby=[has_more.then_some(&about)]
-                    aria-invalid=[self.error.map(|_| "true")];
+                label {
+                    span { (self.label) }
+                    input name=(self.name) type=(kind) value=(self.value)
+                        autocomplete=[self.autocomplete] required[self.is_required]
+                        aria-describedby=[has_more.then_some(&about)]
+                        aria-invalid=[self.error.map(|_| "true")];
+                }
                 @if has_more {
                     div id=(about) {
                         @if let Some(error) = self.error { p class="error" { (error) } }
@@ -352,10 +368,12 @@ pub(super) fn select<'a>(
 ) -> Markup {
     html! {
         div class="field" {
-            label for=(name) { (label) }
-            select id=(name) name=(name) {
-                @for (value, shown) in options {
-                    option value=(value) selected[value == chosen] { (shown) }
+            label {
+                span { (label) }
+                select name=(name) {
+                    @for (value, shown) in options {
+                        option value=(value) selected[value == chosen] { (shown) }
+                    }
                 }
             }
         }
@@ -380,6 +398,11 @@ pub(super) fn span(duration: Duration) -> String {
         (0, _, _) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
     }
+}
+
+/// An id, to be read and copied as one piece.
+pub(super) fn id(id: &str) -> Markup {
+    html! { code class="id" { (text(id)) } }
 }
 
 /// What somebody else wrote, as text: what would be invisible, or turn other text around, is named.

@@ -27,6 +27,16 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// Them again as a query, but for those of this name.
+    pub(super) fn without(&self, name: &str) -> form_urlencoded::Serializer<'static, String> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let kept = self.0.iter();
+        query.extend_pairs(kept.filter(|(known, value)| known != name && !value.is_empty()));
+        query
+    }
+}
+
 impl FromIterator<(String, String)> for Fields {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
         Self(pairs.into_iter().collect())
@@ -44,5 +54,6 @@ mod tests {
         assert_eq!(fields.raw("name"), Some(" Asha "));
         assert_eq!(fields.get("empty"), None);
         assert_eq!(fields.get("x"), Some("1"));
+        assert_eq!(fields.without("x").finish(), "name=+Asha+");
     }
 }

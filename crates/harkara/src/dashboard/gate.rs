@@ -67,6 +67,8 @@ pub(super) struct Route {
         expect(dead_code, reason = "what it says is what the handler does")
     )]
     pub(super) needs: Needs,
+    /// Whether asking for it shows that somebody is there: what a page asks for by itself does not.
+    is_quiet: bool,
     handler: Box<dyn Fn(Visit) -> Answering + Send + Sync>,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn open<F: Future<Output = Answer> + Send + 'static>(
         method,
         path,
         needs: Needs::Nothing,
+        is_quiet: false,
         handler: Box::new(move |visit| Box::pin(handler(visit))),
     }
 }
@@ -140,9 +143,17 @@ pub(super) fn merchant<F: Future<Output = Answer> + Send + 'static>(
 }
 
 impl Route {
+    /// The same, asked for by a page and not by a person.
+    pub(super) fn quiet(self) -> Self {
+        Self {
+            is_quiet: true,
+            ..self
+        }
+    }
+
     /// Answers a request for it.
     pub(super) async fn answer(&self, State(api): State<Api>, request: Request) -> Answer {
-        let visit = Visit::read(api, request).await?;
+        let visit = Visit::read(api, request, self.is_quiet).await?;
         let mut response = (self.handler)(visit).await?;
         harden(response.headers_mut());
         Ok(response)
@@ -161,10 +172,11 @@ pub(super) struct Visit {
     path: String,
     parameters: Fields,
     headers: HeaderMap,
+    is_quiet: bool,
 }
 
 impl Visit {
-    async fn read(api: Api, request: Request) -> Result<Self, ApiError> {
+    async fn read(api: Api, request: Request, is_quiet: bool) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let is_form = parts.method == Method::POST;
         if is_form {
@@ -194,6 +206,7 @@ impl Visit {
             path: parts.uri.path().to_owned(),
             parameters,
             headers: parts.headers,
+            is_quiet,
             api,
         })
     }
@@ -201,6 +214,11 @@ impl Visit {
     /// A part of the path, by the name that its route gives it.
     pub(super) fn param(&self, name: &str) -> &str {
         self.parameters.raw(name).unwrap_or_default()
+    }
+
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// What the browser calls itself.
@@ -244,7 +262,7 @@ impl Visit {
                 ));
             }
         }
-        if session::is_to_be_touched(&session, self.now) {
+        if !self.is_quiet && session::is_to_be_touched(&session, self.now) {
             self.api
                 .store
                 .touch_session(&session.hash, self.now)
@@ -264,9 +282,9 @@ impl Visit {
             .headers
             .get(ACCEPT)
             .and_then(|value| value.to_str().ok());
-        // Whoever asks for a stream shows no page.
+        // A live part that asks for its stream keeps what it shows, and shows nothing else.
         if accepts.is_some_and(|accepts| accepts.contains("text/event-stream")) {
-            return StatusCode::UNAUTHORIZED.into_response();
+            return StatusCode::NO_CONTENT.into_response();
         }
         let sign_in = format!("{}/sign-in", super::ROOT);
         match self.method == Method::GET && self.path != super::ROOT {

@@ -12,7 +12,11 @@ use super::components::{
     table, text, time,
 };
 use super::gate::{Answer, SignedIn, Staff};
+use super::parts::segment;
 use crate::api::see_other;
+
+/// Merchants that one page has.
+const PAGE: usize = 100;
 
 /// `GET /dashboard`.
 pub(super) async fn enter(signed: SignedIn) -> Answer {
@@ -46,14 +50,27 @@ pub(super) async fn enter(signed: SignedIn) -> Answer {
     ))
 }
 
-/// `GET /dashboard/merchants`: all of them, for the platform.
+/// `GET /dashboard/merchants`: all of them by id, for the platform.
 pub(super) async fn merchants(staff: Staff) -> Answer {
-    let merchants = staff.api.store.merchants().await?;
+    let from = staff.query.get("from").unwrap_or_default();
+    // One more than is shown tells whether there is a next page.
+    let mut merchants = staff.api.store.merchants_from(from, PAGE + 1).await?;
+    let next = merchants.get(PAGE).map(|row| row.merchant_id.clone());
+    merchants.truncate(PAGE);
     let body = html! {
         (heading("Merchants", None))
-        (panel("All merchants", html! {
+        form method="get" class="panel row" role="search" {
+            div class="field wide" {
+                label {
+                    span { "From" }
+                    input name="from" type="search" value=(from) placeholder="the beginning of an id";
+                }
+            }
+            button class="main" { "Show" }
+        }
+        (panel("By id", html! {
             @if merchants.is_empty() {
-                (empty("No merchants yet", "The platform makes them: POST /merchants."))
+                (empty("No such merchants", "The platform makes them: POST /merchants."))
             } @else {
                 (table("Merchants", &["Merchant", "Since"], merchants.iter().map(|row| html! {
                     tr {
@@ -61,6 +78,9 @@ pub(super) async fn merchants(staff: Staff) -> Answer {
                         td { (time(row.created_at)) }
                     }
                 })))
+                @if let Some(next) = next {
+                    p { a href={ "?from=" (segment(next.as_str())) } { "More merchants" } }
+                }
             }
         }))
     };

@@ -9,18 +9,26 @@ mod account;
 mod answer;
 mod assets;
 mod audit;
+mod body;
 mod components;
+mod events;
 mod fields;
 mod gate;
 mod home;
+mod live;
 mod members;
+mod orders;
 mod overview;
+mod parts;
 mod password;
 mod routes;
 mod session;
 mod sign_in;
+mod system;
 #[cfg(test)]
 mod tests;
+mod waterfall;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -28,6 +36,7 @@ use axum::Router;
 use axum::routing::{MethodFilter, on};
 use harkara_core::access::Role;
 use harkara_core::id::MerchantId;
+use tokio::sync::Semaphore;
 
 pub(crate) use self::answer::refused;
 pub(crate) use self::gate::Peer;
@@ -41,9 +50,20 @@ use crate::store::{AuditEntry, DbError, Link, LinkKind, Store};
 pub(crate) const ROOT: &str = "/dashboard";
 
 /// What the pages share.
-#[derive(Default)]
 pub(crate) struct Dashboard {
     passwords: password::Passwords,
+    latest: overview::Latest,
+    streams: Arc<Semaphore>,
+}
+
+impl Default for Dashboard {
+    fn default() -> Self {
+        Self {
+            passwords: password::Passwords::default(),
+            latest: overview::Latest::default(),
+            streams: Arc::new(Semaphore::new(live::STREAMS)),
+        }
+    }
 }
 
 /// Every page.
@@ -60,15 +80,24 @@ pub(crate) fn router() -> Router<Api> {
 }
 
 /// While nobody can sign in: makes the link by which the owner does so first, and says where it leads.
-/// Those that were made before end with it.
 pub(crate) async fn first_link(
     store: &Store,
     clock: &Clock,
     public_url: &str,
 ) -> Result<Option<String>, DbError> {
-    if store.has_users().await? {
-        return Ok(None);
+    match store.has_users().await? {
+        true => Ok(None),
+        false => owner_link(store, clock, public_url).await.map(Some),
     }
+}
+
+/// Makes a link by which somebody becomes an owner, and says where it leads. Those that were made before
+/// end with it.
+pub(crate) async fn owner_link(
+    store: &Store,
+    clock: &Clock,
+    public_url: &str,
+) -> Result<String, DbError> {
     let (token, now) = (OneTime::generate(), clock.now());
     let platform = MerchantId::new("");
     let link = Link {
@@ -87,11 +116,11 @@ pub(crate) async fn first_link(
         at: now,
         actor: "this server".to_owned(),
         address: String::new(),
-        action: "made the first link".to_owned(),
-        target: "owner".to_owned(),
+        action: "made a link for an owner".to_owned(),
+        target: String::new(),
         result: "done".to_owned(),
         detail: String::new(),
     };
     store.put_link(link, entry).await?;
-    Ok(Some(sign_in::welcome_url(public_url, &token)))
+    Ok(sign_in::welcome_url(public_url, &token))
 }

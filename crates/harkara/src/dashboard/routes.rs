@@ -3,16 +3,28 @@
 //! It drives the router and the authorization matrix of the tests: a page that is not in their table of
 //! expectations fails them. A new page is a line here, a line there, and a handler.
 
-use harkara_core::access::Permission::{ChangeMembers, ReadAudit, SeeTraffic};
+use harkara_core::access::Permission::{
+    ChangeEndpoints, ChangeMembers, ReadAudit, Resend, SeeSystem, SeeTraffic,
+};
 use http::Method;
 
 use super::gate::{Route, merchant, open, platform, signed_in};
-use super::{account, assets, audit, home, members, overview, sign_in};
+use super::{
+    account, assets, audit, events, home, members, orders, overview, sign_in, system, webhooks,
+};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 
+/// A path below a merchant's.
+macro_rules! of {
+    ($path:literal) => {
+        concat!("/dashboard/merchants/{merchant_id}", $path)
+    };
+}
+
 /// Every page.
+#[rustfmt::skip]
 pub(super) fn routes() -> Vec<Route> {
     vec![
         // Anybody.
@@ -64,55 +76,37 @@ pub(super) fn routes() -> Vec<Route> {
             ChangeMembers,
             members::withdraw_link,
         ),
+        platform(GET, "/dashboard/system", SeeSystem, system::show),
         platform(GET, "/dashboard/audit", ReadAudit, audit::show),
         // A merchant, and the platform about it.
-        merchant(
-            GET,
-            "/dashboard/merchants/{merchant_id}",
-            SeeTraffic,
-            overview::show,
-        ),
-        merchant(
-            GET,
-            "/dashboard/merchants/{merchant_id}/members",
-            ChangeMembers,
-            members::show,
-        ),
-        merchant(
-            POST,
-            "/dashboard/merchants/{merchant_id}/members/invite",
-            ChangeMembers,
-            members::invite,
-        ),
-        merchant(
-            POST,
-            "/dashboard/merchants/{merchant_id}/members/{user_id}/role",
-            ChangeMembers,
-            members::set_role,
-        ),
-        merchant(
-            POST,
-            "/dashboard/merchants/{merchant_id}/members/{user_id}/reset",
-            ChangeMembers,
-            members::reset,
-        ),
-        merchant(
-            POST,
-            "/dashboard/merchants/{merchant_id}/members/{user_id}/remove",
-            ChangeMembers,
-            members::remove,
-        ),
-        merchant(
-            POST,
-            "/dashboard/merchants/{merchant_id}/links/{hash}/withdraw",
-            ChangeMembers,
-            members::withdraw_link,
-        ),
-        merchant(
-            GET,
-            "/dashboard/merchants/{merchant_id}/audit",
-            ReadAudit,
-            audit::show,
-        ),
+        merchant(GET, of!(""), SeeTraffic, overview::show),
+        merchant(GET, of!("/live"), SeeTraffic, overview::live).quiet(),
+        merchant(GET, of!("/live/orders"), SeeTraffic, orders::list_live).quiet(),
+        merchant(GET, of!("/live/orders/{order_id}"), SeeTraffic, orders::one_live).quiet(),
+        merchant(GET, of!("/live/events"), SeeTraffic, events::list_live).quiet(),
+        merchant(GET, of!("/orders"), SeeTraffic, orders::list),
+        merchant(GET, of!("/orders/{order_id}"), SeeTraffic, orders::one),
+        merchant(POST, of!("/orders/{order_id}/resend"), Resend, orders::resend_all),
+        merchant(GET, of!("/events"), SeeTraffic, events::list),
+        merchant(GET, of!("/events/{event_id}"), SeeTraffic, events::one),
+        merchant(POST, of!("/events/{event_id}/resend"), Resend, events::resend_one),
+        merchant(GET, of!("/webhooks"), SeeTraffic, webhooks::list),
+        merchant(GET, of!("/webhooks/new"), ChangeEndpoints, webhooks::blank),
+        merchant(POST, of!("/webhooks/new"), ChangeEndpoints, webhooks::create),
+        merchant(GET, of!("/webhooks/{endpoint_id}"), SeeTraffic, webhooks::one),
+        merchant(POST, of!("/webhooks/{endpoint_id}"), ChangeEndpoints, webhooks::save),
+        merchant(POST, of!("/webhooks/{endpoint_id}/test"), Resend, webhooks::test),
+        merchant(POST, of!("/webhooks/{endpoint_id}/pause"), ChangeEndpoints, webhooks::pause),
+        merchant(POST, of!("/webhooks/{endpoint_id}/resume"), ChangeEndpoints, webhooks::resume),
+        merchant(POST, of!("/webhooks/{endpoint_id}/delete"), ChangeEndpoints, webhooks::delete),
+        merchant(POST, of!("/webhooks/{endpoint_id}/signing"), ChangeEndpoints, webhooks::sign),
+        merchant(POST, of!("/webhooks/{endpoint_id}/signing/remove"), ChangeEndpoints, webhooks::unsign),
+        merchant(GET, of!("/members"), ChangeMembers, members::show),
+        merchant(POST, of!("/members/invite"), ChangeMembers, members::invite),
+        merchant(POST, of!("/members/{user_id}/role"), ChangeMembers, members::set_role),
+        merchant(POST, of!("/members/{user_id}/reset"), ChangeMembers, members::reset),
+        merchant(POST, of!("/members/{user_id}/remove"), ChangeMembers, members::remove),
+        merchant(POST, of!("/links/{hash}/withdraw"), ChangeMembers, members::withdraw_link),
+        merchant(GET, of!("/audit"), ReadAudit, audit::show),
     ]
 }

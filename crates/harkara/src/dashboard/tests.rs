@@ -1,6 +1,7 @@
 //! The pages, asked for as browsers do: a real router over a real store.
 
 mod matrix;
+mod pages;
 mod people;
 
 use harkara_core::access::Role;

@@ -53,6 +53,20 @@ impl Store {
             .await
     }
 
+    /// Some merchants, by id, from the first one at or after this text.
+    pub async fn merchants_from(
+        &self,
+        from: &str,
+        limit: usize,
+    ) -> Result<Vec<MerchantRow>, DbError> {
+        let (from, limit) = (from.to_owned(), i64::try_from(limit).unwrap_or(i64::MAX));
+        let sql = "
+            select merchant_id, doc, version, created_at from merchants
+            where merchant_id >= ?1 order by merchant_id limit ?2";
+        self.read(move |conn| conn.rows(sql, params![from, limit], read_merchant))
+            .await
+    }
+
     /// Stores a new key; `Stale` when its id is taken.
     pub async fn insert_api_key(&self, row: ApiKeyRow) -> Result<(), DbError> {
         let sql = "

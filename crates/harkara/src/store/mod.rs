@@ -295,6 +295,16 @@ impl Store {
         many.map(|many| many.membership.ahead_us() / 1_000)
     }
 
+    /// How many bytes the store takes on its disk, but for a log that is not written back yet.
+    pub async fn size(&self) -> Result<i64, DbError> {
+        let sql = match self.shared.many {
+            None => "select page_count * page_size from pragma_page_count(), pragma_page_size()",
+            Some(_) => "select pg_database_size(current_database())",
+        };
+        let size = self.read(move |conn| conn.first(sql, params![], |row| row.get(0)));
+        Ok(size.await?.unwrap_or(0))
+    }
+
     /// The value of something that a store has one of.
     pub async fn fact(&self, name: &'static str) -> Result<Option<String>, DbError> {
         self.read(move |conn| conn.first(FACT, params![name], |row| row.get(0)))

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::api::Api;
+use crate::api::{Api, body};
 use crate::deliver::{authorities, guard};
 use crate::error::ApiError;
 use crate::vault::Context;
@@ -26,12 +26,12 @@ use crate::vault::Context;
 /// What an endpoint is, or is to be, set to. What a change does not name stays as it is.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::api) struct Settings {
+pub(crate) struct Settings {
     pub(super) url: Option<String>,
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     /// Whether a signing secret is to be made up; only for an endpoint that is made.
-    pub(super) signing: Option<bool>,
+    pub(crate) signing: Option<bool>,
     /// How long the credentials that are replaced stay good; only where there are some.
     pub(super) overlap_seconds: Option<u64>,
     webhook_version: Option<WebhookVersion>,
@@ -48,6 +48,14 @@ pub(in crate::api) struct Settings {
     /// `null` takes them away.
     #[serde(deserialize_with = "named")]
     ca_pem: Option<Option<String>>,
+}
+
+impl Settings {
+    /// Reads them as the body of a request would be.
+    pub(crate) fn read(json: &Value) -> Result<Self, ApiError> {
+        let depth = json.to_string().len();
+        body::read(json.to_string().as_bytes(), depth)
+    }
 }
 
 /// Tells a key that is null from one that is not there.

@@ -6,7 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use harkara_core::endpoint::{DEFAULT_OVERLAP, Endpoint};
-use harkara_core::id::EndpointId;
+use harkara_core::id::{EndpointId, MerchantId};
 use http::StatusCode;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -20,11 +20,12 @@ use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
 use crate::deliver::sign::Secret;
 use crate::error::ApiError;
+use crate::store::EndpointRow;
 use crate::vault::Context;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::api) struct New {
+pub(crate) struct New {
     secret: Option<String>,
     overlap_seconds: Option<u64>,
 }
@@ -38,6 +39,22 @@ pub(in crate::api) async fn add(
     Path(endpoint_id): Path<String>,
     JsonBody(new): JsonBody<New>,
 ) -> Result<Response, ApiError> {
+    let endpoint_id = EndpointId::new(endpoint_id);
+    let (row, secret) = add_secret(&api, &merchant.merchant_id, &endpoint_id, new).await?;
+    let mut shown = show_row(&row, api.clock.now());
+    if let Some(secret) = secret {
+        shown["signing_secret"] = secret.as_str().into();
+    }
+    Ok(answer(StatusCode::CREATED, &shown))
+}
+
+/// Adds a secret; returns it if it was made up here.
+pub(crate) async fn add_secret(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+    new: New,
+) -> Result<(EndpointRow, Option<Zeroizing<String>>), ApiError> {
     let now = api.clock.now();
     let overlap = overlap(new.overlap_seconds)?.unwrap_or(DEFAULT_OVERLAP);
     let brought = new.secret.map(Zeroizing::new);
@@ -47,7 +64,6 @@ pub(in crate::api) async fn add(
         }
         None => Secret::generate(),
     };
-    let endpoint_id = EndpointId::new(endpoint_id);
     let add = |endpoint: &mut Endpoint| {
         let context = Context::signing_secret(&endpoint.merchant_id, &endpoint.endpoint_id);
         let newest = endpoint
@@ -58,12 +74,8 @@ pub(in crate::api) async fn add(
         endpoint.add_signing_secret(sealed, overlap, now);
         Ok(())
     };
-    let (row, ()) = change(&api, &merchant.merchant_id, &endpoint_id, now, add).await?;
-    let mut shown = show_row(&row, now);
-    if brought.is_none() {
-        shown["signing_secret"] = secret.text().as_str().into();
-    }
-    Ok(answer(StatusCode::CREATED, &shown))
+    let (row, ()) = change(api, merchant_id, endpoint_id, now, add).await?;
+    Ok((row, brought.is_none().then(|| secret.text())))
 }
 
 /// `DELETE /endpoints/{endpoint_id}/signing`: nothing is signed any more; again is no mistake.
@@ -72,12 +84,22 @@ pub(in crate::api) async fn remove(
     State(api): State<Api>,
     Path(endpoint_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let now = api.clock.now();
     let endpoint_id = EndpointId::new(endpoint_id);
+    let row = remove_secrets(&api, &merchant.merchant_id, &endpoint_id).await?;
+    Ok(json_answer(&show_row(&row, api.clock.now())))
+}
+
+/// Forgets all secrets of an endpoint.
+pub(crate) async fn remove_secrets(
+    api: &Api,
+    merchant_id: &MerchantId,
+    endpoint_id: &EndpointId,
+) -> Result<EndpointRow, ApiError> {
     let remove = |endpoint: &mut Endpoint| {
         endpoint.signing_secrets.clear();
         Ok(())
     };
-    let (row, ()) = change(&api, &merchant.merchant_id, &endpoint_id, now, remove).await?;
-    Ok(json_answer(&show_row(&row, now)))
+    let now = api.clock.now();
+    let (row, ()) = change(api, merchant_id, endpoint_id, now, remove).await?;
+    Ok(row)
 }

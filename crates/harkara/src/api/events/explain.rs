@@ -4,17 +4,20 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use harkara_core::delivery::{DeliveryState, ExplainInput, ExplainedAttempt, explain as facts};
-use harkara_core::id::{EndpointId, EventId, ReplayJobId};
+use harkara_core::delivery::{
+    DeliveryState, ExplainInput, ExplainedAttempt, accepted, explain as facts,
+};
+use harkara_core::endpoint::SuccessRule;
+use harkara_core::id::{EndpointId, EventId, MerchantId, ReplayJobId};
 use harkara_core::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{history, is_real, is_test, job_of, outcome};
 use crate::api::auth::ForMerchant;
 use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
 use crate::error::ApiError;
-use crate::store::{DeliveryHistory, EndpointRow, EventHistory, EventView};
+use crate::store::{AttemptView, DeliveryHistory, EndpointRow, EventHistory, EventView};
 
 /// `GET /events/{event_id}/explain`: the facts for each delivery, and for each endpoint without one.
 pub(in crate::api) async fn explain(
@@ -22,43 +25,112 @@ pub(in crate::api) async fn explain(
     State(api): State<Api>,
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let EventHistory { event, deliveries } =
-        history(&api, merchant_id, &EventId::new(event_id)).await?;
-    let mut explained = Vec::new();
+    let explained = explained(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
+    let endpoints = explained.endpoints.iter().map(|it| match &it.history {
+        Some(DeliveryHistory { delivery, .. }) => json!({
+            "endpoint_id": it.endpoint_id,
+            "delivery_id": delivery.delivery_id,
+            "kind": delivery.kind.as_str(),
+            "notified": it.notified,
+            "facts": it.facts,
+        }),
+        None => json!({
+            "endpoint_id": it.endpoint_id,
+            "notified": it.notified,
+            "facts": it.facts,
+        }),
+    });
+    let endpoints: Vec<Value> = endpoints.collect();
+    Ok(json_answer(&json!({
+        "event_id": explained.event.event_id,
+        "notified": explained.event.notified,
+        "endpoints": endpoints,
+    })))
+}
+
+/// An event, and why it was or was not sent.
+pub(crate) struct Explained {
+    pub(crate) event: EventView,
+    /// For each delivery, and for each endpoint without one.
+    pub(crate) endpoints: Vec<ExplainedEndpoint>,
+}
+
+/// What became of an event at an endpoint.
+pub(crate) struct ExplainedEndpoint {
+    pub(crate) endpoint_id: EndpointId,
+    /// Where the event went or would go.
+    pub(crate) url: String,
+    /// None for an endpoint that is younger than the event.
+    pub(crate) history: Option<DeliveryHistory>,
+    /// Whether the endpoint has the event.
+    pub(crate) notified: bool,
+    pub(crate) facts: Vec<String>,
+    success: SuccessRule,
+}
+
+impl ExplainedEndpoint {
+    /// An attempt's outcome as code and sentence.
+    pub(crate) fn outcome(&self, attempt: &AttemptView) -> (String, String) {
+        outcome(&attempt.attempt, self.success)
+    }
+
+    /// Whether an attempt was answered with what counts as success.
+    pub(crate) fn is_accepted(&self, attempt: &AttemptView) -> bool {
+        let status = attempt.attempt.status;
+        status.is_some_and(|status| accepted(self.success, status))
+    }
+
+    /// Whether it still lacks the event after an attempt, or for good.
+    pub(crate) fn is_troubled(&self) -> bool {
+        let delivery = self.history.as_ref().map(|history| &history.delivery);
+        delivery.is_some_and(|delivery| match delivery.state {
+            DeliveryState::Pending | DeliveryState::Waiting => delivery.attempts > 0,
+            DeliveryState::Exhausted | DeliveryState::Withdrawn => !self.notified,
+            DeliveryState::Delivered | DeliveryState::Withheld => false,
+        })
+    }
+}
+
+/// Explains an event of this merchant.
+pub(crate) async fn explained(
+    api: &Api,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+) -> Result<Explained, ApiError> {
+    let EventHistory { event, deliveries } = history(api, merchant_id, event_id).await?;
+    let mut endpoints = Vec::new();
     for row in &deliveries {
         let delivery = &row.delivery;
         let endpoint_id = &delivery.endpoint_id;
         let Some(endpoint) = api.store.endpoint(merchant_id, endpoint_id).await? else {
             continue;
         };
-        let job = job_of(&api, merchant_id, delivery).await?;
+        let job = job_of(api, merchant_id, delivery).await?;
+        let (url, success) = (endpoint.endpoint.url.clone(), endpoint.endpoint.success);
         let input = explain_input(&event, row, endpoint, job, api.clock.now())?;
-        explained.push(json!({
-            "endpoint_id": endpoint_id,
-            "delivery_id": delivery.delivery_id,
-            "kind": delivery.kind.as_str(),
-            "notified": has_event(&deliveries, endpoint_id),
-            "facts": facts(&input),
-        }));
+        endpoints.push(ExplainedEndpoint {
+            endpoint_id: endpoint_id.clone(),
+            url: delivery.url_override.clone().unwrap_or(url),
+            history: Some(row.clone()),
+            notified: has_event(&deliveries, endpoint_id),
+            facts: facts(&input),
+            success,
+        });
     }
     for endpoint in api.store.endpoints(merchant_id).await?.iter() {
-        if deliveries
-            .iter()
-            .all(|row| row.delivery.endpoint_id != endpoint.endpoint_id)
-        {
-            explained.push(json!({
-                "endpoint_id": endpoint.endpoint_id,
-                "notified": false,
-                "facts": [without_delivery(&event, endpoint.created_at)],
-            }));
+        let is_its = |row: &DeliveryHistory| row.delivery.endpoint_id == endpoint.endpoint_id;
+        if !deliveries.iter().any(is_its) {
+            endpoints.push(ExplainedEndpoint {
+                endpoint_id: endpoint.endpoint_id.clone(),
+                url: endpoint.url.clone(),
+                history: None,
+                notified: false,
+                facts: vec![without_delivery(&event, endpoint.created_at)],
+                success: endpoint.success,
+            });
         }
     }
-    Ok(json_answer(&json!({
-        "event_id": event.event_id,
-        "notified": event.notified,
-        "endpoints": explained,
-    })))
+    Ok(Explained { event, endpoints })
 }
 
 fn explain_input(

@@ -40,17 +40,29 @@ pub(in crate::api) async fn event(
     Path(event_id): Path<String>,
     JsonBody(resend): JsonBody<Resend>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let (view, body) = find(&api, merchant_id, &EventId::new(event_id)).await?;
-    let to = named(&api, merchant_id, resend).await?;
-    let deliveries = send(&api, merchant_id, (&view, body.len()), to.as_ref()).await?;
+    let event_id = EventId::new(event_id);
+    let to = resend.endpoint_id.map(EndpointId::new);
+    let deliveries = one_event(&api, &merchant.merchant_id, &event_id, to.as_ref()).await?;
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "event_id": event_id, "deliveries": deliveries }),
+    ))
+}
+
+/// Sends an event again; returns the deliveries that this makes, as they are shown.
+pub(crate) async fn one_event(
+    api: &Api,
+    merchant_id: &MerchantId,
+    event_id: &EventId,
+    to: Option<&EndpointId>,
+) -> Result<Vec<Value>, ApiError> {
+    let (view, body) = find(api, merchant_id, event_id).await?;
+    let to = named(api, merchant_id, to).await?;
+    let deliveries = send(api, merchant_id, (&view, body.len()), to.as_ref()).await?;
     if deliveries.is_empty() {
         return Err(nobody("this event"));
     }
-    Ok(answer(
-        StatusCode::ACCEPTED,
-        &json!({ "event_id": view.event_id, "deliveries": deliveries }),
-    ))
+    Ok(deliveries)
 }
 
 /// `POST /orders/{order_id}/resend`: all events of an order in their sequence, each to whom it would
@@ -61,9 +73,23 @@ pub(in crate::api) async fn order(
     Path(order_id): Path<String>,
     JsonBody(resend): JsonBody<Resend>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let to = named(&api, merchant_id, resend).await?;
     let order_id = OrderId::new(order_id);
+    let to = resend.endpoint_id.map(EndpointId::new);
+    let events = order_events(&api, &merchant.merchant_id, &order_id, to.as_ref()).await?;
+    Ok(answer(
+        StatusCode::ACCEPTED,
+        &json!({ "order_id": order_id, "events": events }),
+    ))
+}
+
+/// Sends all events of an order again; returns them with the deliveries that this makes.
+pub(crate) async fn order_events(
+    api: &Api,
+    merchant_id: &MerchantId,
+    order_id: &OrderId,
+    to: Option<&EndpointId>,
+) -> Result<Vec<Value>, ApiError> {
+    let to = named(api, merchant_id, to).await?;
     let mut ask = FeedAsk {
         filter: EventFilter {
             subject: Some(Subject::Order(order_id.clone())),
@@ -82,7 +108,7 @@ pub(in crate::api) async fn order(
         ask.after = page.next;
         for (view, body) in page.events.iter().filter(|(view, _)| !is_test(view)) {
             let bytes = body.as_ref().map_or(0, |body| body.len());
-            let deliveries = send(&api, merchant_id, (view, bytes), to.as_ref()).await?;
+            let deliveries = send(api, merchant_id, (view, bytes), to.as_ref()).await?;
             is_to_somebody |= !deliveries.is_empty();
             events.push(json!({
                 "event_id": view.event_id,
@@ -98,21 +124,18 @@ pub(in crate::api) async fn order(
     if !is_to_somebody {
         return Err(nobody("any event of this order"));
     }
-    Ok(answer(
-        StatusCode::ACCEPTED,
-        &json!({ "order_id": order_id, "events": events }),
-    ))
+    Ok(events)
 }
 
 async fn named(
     api: &Api,
     merchant_id: &MerchantId,
-    resend: Resend,
+    to: Option<&EndpointId>,
 ) -> Result<Option<Arc<Endpoint>>, ApiError> {
-    let Some(named) = resend.endpoint_id else {
+    let Some(named) = to else {
         return Ok(None);
     };
-    let row = find_endpoint(api, merchant_id, &EndpointId::new(named)).await?;
+    let row = find_endpoint(api, merchant_id, named).await?;
     Ok(Some(row.endpoint.into()))
 }
 

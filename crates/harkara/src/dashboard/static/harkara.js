@@ -61,10 +61,15 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
 });
 
+// A list that somebody reads further down stays as it is.
+document.addEventListener("htmx:sse:before:message", (event) => {
+  if (event.target.dataset?.live === "list" && scrollY > 200) event.preventDefault();
+});
+
 const seen = new MutationObserver(() => localise(document));
 document.addEventListener("DOMContentLoaded", () => {
   localise(document);
   for (const live of document.querySelectorAll("[data-live]")) {
-    seen.observe(live, { childList: true, subtree: true });
+    seen.observe(live, { childList: true, characterData: true, subtree: true });
   }
 });

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use harkara_core::access::Role;
+use harkara_core::id::{EndpointId, MerchantId};
 
 use super::super::routes::routes;
 use super::{Browser, Reply, entry, link, person};
@@ -12,6 +13,7 @@ use crate::testing::World;
 
 /// Who is let in: at the platform, and at the merchant that the path names. Letters are roles (Owner,
 /// Admin, Developer, Support, aUditor); `*` is whoever is signed in, whatever they are; `?` is anybody.
+#[rustfmt::skip]
 const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET /dashboard/static/{file}", "?", "?"),
     ("GET /dashboard/sign-in", "?", "?"),
@@ -34,8 +36,30 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST /dashboard/members/{user_id}/reset", "OA", ""),
     ("POST /dashboard/members/{user_id}/remove", "OA", ""),
     ("POST /dashboard/links/{hash}/withdraw", "OA", ""),
+    ("GET /dashboard/system", "OAD", ""),
     ("GET /dashboard/audit", "OAU", ""),
     ("GET /dashboard/merchants/{merchant_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/events", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/orders", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/orders/{order_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/orders", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/orders/{order_id}", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/orders/{order_id}/resend", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/events", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/events/{event_id}", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/events/{event_id}/resend", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/webhooks", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/webhooks/new", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/new", "OAD", "OAD"),
+    ("GET /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/test", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/pause", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/resume", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/delete", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/signing", "OAD", "OAD"),
+    ("POST /dashboard/merchants/{merchant_id}/webhooks/{endpoint_id}/signing/remove", "OAD", "OAD"),
     ("GET /dashboard/merchants/{merchant_id}/members", "OA", "OA"),
     (
         "POST /dashboard/merchants/{merchant_id}/members/invite",
@@ -88,6 +112,8 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
     };
     let mut filled = path
         .replace("{merchant_id}", "ms")
+        .replace("{order_id}", "o1")
+        .replace("{event_id}", "e1")
         .replace("{session_id}", session_id)
         .replace(
             "{file}",
@@ -98,11 +124,36 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
         let user_id = person(world, &name, place, Role::Support).await;
         filled = filled.replace("{user_id}", &user_id);
     }
+    if filled.contains("{endpoint_id}") {
+        filled = filled.replace("{endpoint_id}", &endpoint(world).await);
+    }
     if filled.contains("{hash}") {
         let hash = link(world, place, Role::Support, LinkKind::Invitation, None).await;
         filled = filled.replace("{hash}", &hash);
     }
     filled
+}
+
+/// Another endpoint of `ms`, which the page may delete.
+async fn endpoint(world: &World) -> String {
+    let endpoint_id = format!("ep_{}", crate::keys::random_id());
+    let known = world.api.store.endpoint_rows(&MerchantId::new("ms")).await;
+    let mut endpoint = known.unwrap().remove(0).endpoint;
+    endpoint.endpoint_id = EndpointId::new(&endpoint_id);
+    world.api.store.put_endpoint(&endpoint, 0).await.unwrap();
+    endpoint_id
+}
+
+/// A world with something on every page, and no stream that goes on.
+async fn furnished() -> World {
+    let world = World::new().await;
+    let new = r#"{"url":"https://shop.example.com/hook","username":"shop"}"#;
+    world.merchant("POST /endpoints", new).await;
+    let event = r#"{"merchant_id":"ms","id":"e1","event_name":"ORDER_SUCCEEDED",
+        "content":{"order":{"order_id":"o1"}}}"#;
+    assert_eq!(world.platform("POST /events", event).await.status, 201);
+    world.stop.send_replace(true);
+    world
 }
 
 /// What a form has besides: enough to be understood where it is let in.
@@ -116,7 +167,7 @@ fn form_of(path: &str) -> &'static str {
 
 #[tokio::test]
 async fn each_page_is_for_whom_it_says() {
-    let world = World::new().await;
+    let world = furnished().await;
     world
         .platform("POST /merchants", r#"{"merchant_id":"other"}"#)
         .await;
@@ -198,7 +249,7 @@ async fn what_is_foreign_looks_like_what_is_not_there() {
 
 #[tokio::test]
 async fn no_form_is_taken_from_elsewhere() {
-    let world = World::new().await;
+    let world = furnished().await;
     for route in routes().iter().filter(|route| route.method == "POST") {
         let owner = Browser::of(&world, "", Role::Owner).await;
         let path = filled(&world, route.path, &owner.session_id).await;
@@ -221,7 +272,7 @@ async fn no_form_is_taken_from_elsewhere() {
 
 #[tokio::test]
 async fn every_answer_keeps_the_browser_strict() {
-    let world = World::new().await;
+    let world = furnished().await;
     let owner = Browser::of(&world, "", Role::Owner).await;
     for route in routes().iter().filter(|route| route.method == "GET") {
         let path = filled(&world, route.path, &owner.session_id).await;

@@ -301,7 +301,7 @@ async fn the_audit_log_has_who_did_what_and_nothing_secret() {
         })
         .collect();
     insta::assert_snapshot!(told, @r"
-    this server made the first link: done
+    this server made a link for an owner: done
     Asha used a link: done
     Asha signed in: done
     asha signed in: wrong name or password

@@ -8,6 +8,7 @@ use crate::store::replays::{ANY, DELIVERED_OF_MOMENT, LOST, RUNNING};
 use crate::store::units::commit::INSERT_DELIVERY;
 use crate::store::units::place::UNSETTLED_BEFORE;
 use crate::store::units::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
+use crate::store::views::{OWING, events_sql, orders_sql};
 
 #[tokio::test]
 async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
@@ -197,6 +198,39 @@ async fn a_page_of_the_feed_is_found_in_order() {
             "{plan:?}"
         );
     }
+}
+
+/// Whatever is asked of the lists and figures for people, it is found by keys and in order.
+#[tokio::test]
+async fn pages_for_people_never_read_a_table_that_grows() {
+    let world = World::on_file().await;
+    let mut statements: Vec<String> = OWING.iter().map(|sql| (*sql).to_owned()).collect();
+    for customer_id in [None, Some("c".to_owned())] {
+        let wanted = RecentOrders {
+            customer_id,
+            notified: Some(false),
+            ..RecentOrders::default()
+        };
+        statements.push(orders_sql(&wanted));
+    }
+    statements.push(events_sql(&RecentEvents {
+        notified: Some(false),
+        ..RecentEvents::default()
+    }));
+    let mut first = Vec::new();
+    for sql in &statements {
+        let plan = explain(&world, "explain query plan", sql, "detail").await;
+        let is_slow = |step: &String| step.starts_with("SCAN") || step.contains("ORDER BY");
+        assert!(!plan.iter().any(is_slow), "{sql}\n{plan:?}");
+        first.push(plan[0].clone());
+    }
+    insta::assert_snapshot!(first.join("\n"), @r"
+    SEARCH d USING INDEX deliveries_due (endpoint=?)
+    SEARCH d USING INDEX deliveries_lost (endpoint=?)
+    SEARCH o USING INDEX orders_by_age (merchant=? AND created_at>? AND created_at<?)
+    SEARCH o USING INDEX orders_by_customer (merchant=? AND customer_id=? AND created_at>? AND created_at<?)
+    SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
+    ");
 }
 
 /// How SQLite means to find the rows of a statement.

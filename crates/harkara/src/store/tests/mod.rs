@@ -2,7 +2,7 @@
 //!
 //! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
 //! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
-//! (`views`), to whom (`people`), what meets in one batch (`rounds`), what is replayed
+//! (`views`, `recent`), to whom (`people`), what meets in one batch (`rounds`), what is replayed
 //! (`replays`), what is copied into another store (`transfer`), what holds whatever happens
 //! (`interleavings`), and what is so of a file (`file`) or of Postgres (`postgres`), also when the
 //! wire to it is cut (`wire`).
@@ -16,6 +16,7 @@ mod interleavings;
 mod lines;
 mod people;
 mod postgres;
+mod recent;
 mod replays;
 mod rounds;
 mod transfer;

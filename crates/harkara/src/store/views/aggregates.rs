@@ -241,13 +241,13 @@ const SELECT_MANDATES: &str = "
     left join event_bodies b on b.position = m.position";
 
 /// Whether an order (`o`) is notified, from the events about it.
-fn notified_order() -> String {
+pub(super) fn notified_order() -> String {
     let events = "select 1 from events e
         where e.subject = o.subject";
     format!("(exists ({events} and {HAD}) and not exists ({events} and {OWED}))")
 }
 
-fn select_orders(wanted: &str) -> String {
+pub(super) fn select_orders(wanted: &str) -> String {
     format!(
         "select o.*, m.text as merchant_id, s.key, b.body, {} as notified from orders o
         left join words m on m.word = o.merchant
@@ -295,7 +295,7 @@ fn content(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
     Ok(one.map_or_else(String::new, |json| json.get().to_owned()))
 }
 
-fn read_order(row: &Row<'_>, bodies: &Bodies) -> Result<OrderView, DbError> {
+pub(super) fn read_order(row: &Row<'_>, bodies: &Bodies) -> Result<OrderView, DbError> {
     let key: String = row.get("key")?;
     let as_written: Option<String> = row.get("order_id")?;
     let lower_case = || key.strip_prefix("order/").unwrap_or(&key).to_owned();

@@ -94,7 +94,7 @@ impl Bounds {
 
 /// Left joins, so that the planner goes from events to what they name: the other way it would read,
 /// and sort, all of it for one page.
-const EVENTS: &str = "events e
+pub(super) const EVENTS: &str = "events e
     left join words w on w.word = e.name
     left join subjects s on s.subject = e.subject";
 
@@ -115,7 +115,7 @@ pub(super) const HAD: &str = "
         where d.delivery between e.position * 65536 and e.position * 65536 + 65535
           and d.kind <> 'test' and d.state = 'delivered')";
 
-fn select_events() -> String {
+pub(super) fn select_events() -> String {
     format!(
         "select e.event_id, w.text as name, s.key as subject, e.sequence, e.position, e.transition,
             e.created_at, e.request_hash, {} as notified",
@@ -123,7 +123,7 @@ fn select_events() -> String {
     )
 }
 
-fn notified() -> String {
+pub(super) fn notified() -> String {
     format!("({HAD} and not {OWED})")
 }
 
@@ -319,7 +319,7 @@ pub(super) fn event_of(
     conn.first(&sql, wanted, read_event)
 }
 
-fn read_event(row: &Row<'_>) -> Result<EventView, DbError> {
+pub(super) fn read_event(row: &Row<'_>) -> Result<EventView, DbError> {
     Ok(EventView {
         event_id: row.event_id("event_id")?,
         name: row.get("name")?,

@@ -8,6 +8,8 @@ mod deliveries;
 mod events;
 mod history;
 mod operational_events;
+mod overview;
+mod recent;
 
 pub use aggregates::{MandateView, NotificationView, OrderFilter, OrderPage, OrderView};
 pub use deliveries::{AttemptView, Counts, DeliveryView};
@@ -16,6 +18,12 @@ pub(in crate::store) use events::{Bounds, page_sql};
 pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
+#[cfg(test)]
+pub(in crate::store) use overview::OWING;
+pub use overview::{Traffic, Untold};
+pub use recent::{OrderPlace, Recent, RecentEvents, RecentOrders};
+#[cfg(test)]
+pub(in crate::store) use recent::{events_sql, orders_sql};
 
 use super::Store;
 use super::error::DbError;
