@@ -36,7 +36,7 @@ hold() {
 # Waits for the address that a process says it listens at.
 address() {
   for _ in $(seq 100); do
-    grep -o -m 1 '127\.0\.0\.1:[0-9]*' "$1" && return
+    grep -s -o -m 1 "127\.0\.0\.1:[0-9]*" "$1" && return
     sleep 0.1
   done
   echo "nothing listens: $1" >&2

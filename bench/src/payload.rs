@@ -26,6 +26,14 @@ const BANKS: &[&str] = &[
 ];
 const BRANDS: &[&str] = &["VISA", "MASTERCARD", "RUPAY"];
 
+/// A text in which the sandbox's merchant is another.
+pub(crate) fn of_merchant(text: &str, merchant_id: &str) -> String {
+    text.replace(
+        r#""merchant_id":"sandbox""#,
+        &format!(r#""merchant_id":"{merchant_id}""#),
+    )
+}
+
 /// Every key that the reference's sample of a paid order has.
 const ORDER: &str = concat!(
     r#"{"offers":[],"txn_id":"sandbox-<id>-1","udf7":"","payment_method":"<brand>","#,
@@ -124,11 +132,12 @@ impl Payloads {
         }
     }
 
-    /// The same, whose events are paid orders.
-    pub(crate) fn of_orders(self) -> Self {
+    /// The same, whose events are paid orders of a merchant.
+    pub(crate) fn of_orders(self, merchant_id: &str) -> Self {
         let names = VALUES.iter().map(|(name, _)| *name);
+        let order = of_merchant(ORDER, merchant_id);
         Self {
-            order: Some(Template::cut(ORDER, names.zip(0..))),
+            order: Some(Template::cut(&order, names.zip(0..))),
             ..self
         }
     }
@@ -268,7 +277,7 @@ mod tests {
 
     #[test]
     fn orders_are_json_with_values_of_their_own_and_carry_their_marks() {
-        let payloads = Payloads::new(0).of_orders();
+        let payloads = Payloads::new(0).of_orders("sandbox");
         let [one, other] = [7, 8].map(|n| {
             let mut order = String::new();
             payloads.write_event((n, 34), &mut order);

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::adapter::{Adapter, template};
 use crate::http::{Client, json_headers};
-use crate::payload::Payloads;
+use crate::payload::{Payloads, of_merchant};
 
 /// What a payment that goes well causes: `TXN_CREATED`, `TXN_CHARGED`, `ORDER_SUCCEEDED`.
 const EVENTS_PER_PAYMENT: u64 = 3;
@@ -96,12 +96,11 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
         Content::Order => ORDER_EVENT,
         Content::Noise => NOISE_EVENT,
     };
-    let mut event = content.to_owned();
-    if let Some(merchant_id) = &args.harkara.merchant {
+    let merchant_id = args.harkara.merchant.as_deref();
+    if let Some(merchant_id) = merchant_id {
         harkara = harkara.make_merchant(merchant_id).await?;
-        let whose = |merchant_id: &str| format!(r#""merchant_id":{}"#, json!(merchant_id));
-        event = event.replace(&whose("sandbox"), &whose(merchant_id));
     }
+    let merchant_id = merchant_id.unwrap_or("sandbox");
     let paused = harkara.make_endpoints(args).await?;
     Ok(Adapter {
         url: harkara.at(match args.batch {
@@ -109,8 +108,8 @@ pub(super) async fn set_up_events(args: &super::Args, payloads: Payloads) -> Res
             _ => "/events/batch",
         })?,
         headers: authorized(&harkara.platform)?,
-        template: template(&event),
-        payloads: payloads.of_orders(),
+        template: template(&of_merchant(content, merchant_id)),
+        payloads: payloads.of_orders(merchant_id),
         batch: args.batch,
         deliveries_per_call: args.endpoints * args.batch,
         paused,

@@ -21,6 +21,7 @@ use super::adapter::Adapter;
 use super::harkara::Harkara;
 use crate::clock::now_us;
 use crate::http::Client;
+use crate::payload::of_merchant;
 use crate::sink::poison::Poisoned;
 
 const MERCHANTS: u64 = 40;
@@ -59,9 +60,7 @@ impl Publisher {
 
     async fn publish(&mut self, merchant_id: &str, n: u64) -> Result<()> {
         let (n, ts_us) = (FIRST + n, now_us());
-        let event = self.adapter.body(n, ts_us);
-        let whose = format!(r#""merchant_id":"{merchant_id}""#);
-        let event = event.replace(r#""merchant_id":"sandbox""#, &whose);
+        let event = of_merchant(&self.adapter.body(n, ts_us), merchant_id);
         let headers = self.adapter.headers(n, ts_us)?;
         let sent = self
             .client
