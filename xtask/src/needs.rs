@@ -77,9 +77,27 @@ const PYTHON: Need = Need {
              macOS:           xcode-select --install",
 };
 
+const CHROMIUM: Need = Need {
+    name: "Chromium with its driver",
+    found: || runs("chromium", &["--version"]) && runs("chromedriver", &["--version"]),
+    // What is recommended besides is a desktop's; of fonts one is enough.
+    packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
+    advice: "`chromium` or `chromedriver` does not run, and the pages are tried in a real browser. \
+             Install both and run the command again:\n  \
+             Debian:          sudo apt-get install chromium chromium-driver\n  \
+             Fedora:          sudo dnf install chromium chromedriver\n  \
+             Alpine:          apk add chromium chromium-chromedriver\n  \
+             macOS:           brew install --cask chromium chromedriver",
+};
+
 /// SQLite, the cryptography and the allocator are C code that cargo compiles.
 pub(crate) fn c_compiler() -> Result<()> {
     C_COMPILER.ensure()
+}
+
+/// The pages are tried in a browser of its own.
+pub(crate) fn browser() -> Result<()> {
+    CHROMIUM.ensure()
 }
 
 /// Other people's libraries that judge our signatures, in a folder which is returned. They are

@@ -10,6 +10,7 @@
 )]
 
 mod app;
+mod browser;
 mod crash;
 mod deliver;
 mod demo;

@@ -1,0 +1,144 @@
+//! What people come to the dashboard for, from the first page to the last, with scripts and without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use harkara::receiver::{Arrival, Reply};
+use http::StatusCode;
+
+use super::driver::Scripts;
+use super::{NAME, PASSWORD, Stage};
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn the_owner_comes_by_the_first_link_signs_out_and_in_again() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        let browser = &stage.browser;
+        browser.press("Sign out").await;
+        stage.go("/orders").await;
+        assert!(browser.url().await.contains("/dashboard/sign-in"));
+
+        browser.fill("Name", NAME).await;
+        browser.fill("Password", "a long walk by the see").await;
+        browser.press("Sign in").await;
+        browser.sees("Sign in").await;
+        assert_eq!(browser.value("Name").await, NAME, "what was typed stays");
+
+        browser.fill("Password", PASSWORD).await;
+        browser.press("Sign in").await;
+        browser.sees("Newest first").await;
+        assert_eq!(
+            browser.url().await,
+            stage.at("/orders"),
+            "where they meant to go"
+        );
+
+        let link = stage.app.app.owner_link.as_ref().unwrap();
+        browser.go(link).await;
+        browser.sees("This link does not work").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn an_endpoint_is_set_and_another_version_looked_at_before_it_is_saved() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        let browser = &stage.browser;
+        stage.go("/webhooks").await;
+        browser.press("Add an endpoint").await;
+        browser.fill("URL", &stage.receiver.url("/hooks")).await;
+        browser.fill("Username", "shop").await;
+        browser.fill("Password", "pass").await;
+        browser.choose("Version", "latest").await;
+        browser.press("Add the endpoint").await;
+        browser.sees("closed: as much is sent as it takes").await;
+
+        browser.choose("Version", "2015-01-01").await;
+        browser.press("Show what it changes").await;
+        let dropped = browser.text("//*[@id='version-preview']").await;
+        assert!(dropped.contains("drops AUTO_REFUND_FAILED"), "{dropped}");
+        stage.go("/webhooks").await;
+        let row = browser.text("//tr[contains(., '/hooks')]").await;
+        assert!(row.contains("latest"), "nothing is saved yet: {row}");
+
+        browser.press(&stage.receiver.url("/hooks")).await;
+        browser.choose("Version", "2015-01-01").await;
+        browser.press("Save").await;
+        browser.sees("The settings are saved.").await;
+        stage.go("/webhooks").await;
+        let row = browser.text("//tr[contains(., '/hooks')]").await;
+        assert!(row.contains("2015-01-01"), "{row}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn a_failed_delivery_says_why_and_is_sent_again() {
+    for scripts in Scripts::BOTH {
+        let is_mended = Arc::new(AtomicBool::new(false));
+        let mended = is_mended.clone();
+        let shut = move || Reply::status(StatusCode::BAD_GATEWAY).body("the stock room is shut");
+        let answer = move |_: &Arrival| (!mended.load(Ordering::SeqCst)).then(shut);
+        let stage = Stage::entered(scripts, answer).await;
+        stage.shop.listen(&stage.receiver).await;
+        stage.pay("a-1", "8", &[]).await;
+
+        let browser = &stage.browser;
+        stage.go("/orders?notified=false").await;
+        browser.press("a-1").await;
+        browser.press("ORDER_SUCCEEDED").await;
+        browser
+            .reload_until("//pre[contains(., 'the stock room is shut')]")
+            .await;
+        let shown = browser.sees("the stock room is shut").await;
+        assert!(shown.contains("502"), "{shown}");
+
+        is_mended.store(true, Ordering::SeqCst);
+        browser.press("Resend").await;
+        browser.sees("Sent again.").await;
+        browser
+            .reload_until("//dd[contains(., 'notified: True')]")
+            .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn a_wrong_username_is_refused_in_its_place_and_nothing_typed_is_lost() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        let browser = &stage.browser;
+        let url = stage.receiver.url("/hooks?shop=7");
+        stage.go("/webhooks/new").await;
+        browser.fill("URL", &url).await;
+        browser.fill("Username", "shop@1").await;
+        browser.choose("Version", "2015-01-01").await;
+        browser.choose("ORDER_REFUNDED", "off").await;
+        browser
+            .press("Retries, success, order, rate, headers, authorities")
+            .await;
+        browser.choose("Success is", "any 2xx").await;
+        browser.fill("More headers, one a line", "X-Shop: 7").await;
+        browser.press("Add the endpoint").await;
+
+        let beside = "//input[@name='username']/ancestor::div[contains(@class, 'wrong')]";
+        let why = browser.text(beside).await;
+        assert!(why.contains("special character"), "{why}");
+        let kept = [
+            ("URL", url.as_str()),
+            ("Username", "shop@1"),
+            ("Version", "2015-01-01"),
+            ("ORDER_REFUNDED", "off"),
+            ("Success is", "any_2xx"),
+            ("More headers, one a line", "X-Shop: 7"),
+        ];
+        for (label, typed) in kept {
+            assert_eq!(browser.value(label).await, typed, "{label}");
+        }
+        browser.fill("Username", "shop1").await;
+        browser.press("Add the endpoint").await;
+        browser.sees("Password, shown this once:").await;
+    }
+}
