@@ -24,6 +24,7 @@ pub mod refund;
 pub mod refusal;
 pub mod render;
 pub mod replay;
+pub mod retention;
 pub mod retry;
 pub mod time;
 pub mod transition;

@@ -110,12 +110,14 @@ pub struct Done {
     pub switched_off: u32,
     /// Unsettled when the job was made, and delivered before their turn came.
     pub delivered: u32,
+    /// Kept without their bodies by then, so that there is nothing to send.
+    pub without_body: u32,
 }
 
 impl Done {
     /// All items that were dealt with.
     pub fn items(self) -> u32 {
-        self.replayed + self.below_version + self.switched_off + self.delivered
+        self.replayed + self.below_version + self.switched_off + self.delivered + self.without_body
     }
 
     fn withhold(&mut self, why: Withheld) {
@@ -177,6 +179,8 @@ pub struct Candidate {
     pub state: DeliveryState,
     pub settled_at: Option<Timestamp>,
     pub url_override: Option<String>,
+    /// Whether what would be sent is still kept.
+    pub has_body: bool,
 }
 
 /// Candidates in the order of their positions.
@@ -237,8 +241,10 @@ impl Survey {
         let items = page.candidates.iter();
         for item in items.filter(|candidate| definition.admits(candidate, now)) {
             self.matched += 1;
-            if let Err(why) = to.wants(item.name) {
-                self.skipped.withhold(why);
+            match to.wants(item.name) {
+                _ if !item.has_body => self.skipped.without_body += 1,
+                Err(why) => self.skipped.withhold(why),
+                Ok(()) => {}
             }
             let at = Some(item.created_at);
             self.oldest_at = self.oldest_at.into_iter().chain(at).min();
@@ -289,6 +295,10 @@ impl Step {
         let is_delivered = item.state == DeliveryState::Delivered;
         if is_delivered && stood(item, then) == Standing::Pending {
             self.done.delivered += 1;
+            return true;
+        }
+        if !item.has_body {
+            self.done.without_body += 1;
             return true;
         }
         // The order's own URL took the place of this endpoint's, and takes no other's.

@@ -97,7 +97,8 @@ create unique index subjects_by_key on subjects (merchant, key);
 
 -- origin: own (decided here) or foreign (a snapshot of somebody else's ledger, which has no
 -- internal id and no amount of ours). An own order has its document here; the content of a foreign
--- one is in the body of the event at `position`. `order_id` is there if the key lost its capitals.
+-- one is in the body of the event at `position`, and that whole body is here once the event has lost
+-- it. `order_id` is there if the key lost its capitals.
 create table orders (
     subject integer primary key,
     merchant bigint not null,
@@ -142,6 +143,7 @@ create table mandates (
     primary key (merchant_id, mandate_id)
 );
 create index mandates_by_customer on mandates (merchant_id, customer_id, created_at);
+create index mandates_by_position on mandates (position) where position is not null;
 
 create table notifications (
     merchant_id text not null,
@@ -155,6 +157,7 @@ create table notifications (
     created_at bigint not null,
     primary key (merchant_id, object_reference_id)
 );
+create index notifications_by_position on notifications (position) where position is not null;
 
 -- `position` grows in commit order over all merchants; it is the cursor of the feed. No transition
 -- means that a foreign ledger reported the event. `request_hash` is of the request, when nothing but
@@ -174,7 +177,8 @@ create unique index events_by_id on events (event_id, merchant);
 create unique index events_by_subject on events (subject, sequence);
 create index events_by_merchant on events (merchant);
 
--- Apart from their events, so that lists never read them.
+-- Apart from their events, so that lists never read them. One is gone for good when it is old and
+-- nothing that would send it is unsettled; then nothing sends the event any more.
 create table event_bodies (
     position integer primary key,
     body blob not null
@@ -238,13 +242,39 @@ create table attempts (
     primary key (delivery, n)
 ) without rowid;
 
+-- Numbered as they come, for the oldest are deleted first.
 create table idempotency_keys (
+    entry integer primary key,
     merchant bigint not null,
     key text not null,
     request_hash blob not null,
     response text not null,
-    created_at bigint not null,
-    primary key (merchant, key)
+    created_at bigint not null
+);
+create unique index idempotency_keys_by_key on idempotency_keys (merchant, key);
+
+-- Which event and which key were the newest, noted every hour: whatever is not after them is at least
+-- as old as that. `lived` counts the time in which there were marks, whatever the clock said.
+create table marks (
+    lived bigint not null primary key,
+    clock bigint not null,
+    position bigint not null,
+    entry bigint not null
+) without rowid;
+
+-- What has to be known of a subject's events that are deleted: the number of the last one, whether some
+-- endpoint had one of them, and whether one lacked one that was meant for it.
+create table forgotten_subjects (
+    subject bigint not null primary key,
+    sequence bigint not null,
+    had bigint not null,
+    owed bigint not null
+) without rowid;
+
+-- The last of a merchant's events that are deleted: after it the feed has no gaps.
+create table forgotten_feeds (
+    merchant bigint not null primary key,
+    position bigint not null
 ) without rowid;
 
 create table scheduled_outcomes (
@@ -271,6 +301,7 @@ create table replay_jobs (
     skipped_version bigint not null,
     skipped_switch bigint not null,
     skipped_delivered bigint not null,
+    skipped_body bigint not null,
     state text not null,
     reason text,
     created_at bigint not null,

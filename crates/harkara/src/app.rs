@@ -34,6 +34,7 @@ use crate::files;
 use crate::gateway::GatewayClock;
 use crate::keys::{self, ApiKey, PresentedKey};
 use crate::replay::{ReplayLoop, Runner};
+use crate::retention::{Keeper, RetentionLoop};
 use crate::store::{ApiKeyRow, MerchantRow, Store};
 use crate::submit::Submit;
 use crate::vault::Vault;
@@ -164,9 +165,15 @@ impl App {
             woken: replays.clone(),
             stop: stop_sending.clone(),
         };
+        let keeper = RetentionLoop {
+            keeper: Keeper::new(store.clone(), config.retention),
+            clock: clock.clone(),
+            stop: stop_sending.clone(),
+        };
         let mut senders = vec![
             watched(&ended, deliveries, dispatcher.run()),
             watched(&ended, deliveries, runner.run()),
+            watched(&ended, deliveries, keeper.run()),
         ];
         if config.gateway.dummy {
             let gateway = GatewayClock {

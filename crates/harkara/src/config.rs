@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harkara_core::retention::Retention;
 use ipnet::{IpNet, Ipv6Net};
 use tracing::Level;
 use url::Url;
@@ -26,6 +27,7 @@ use self::layers::Layers;
 
 pub use self::egress::Egress;
 pub use self::layers::ConfigError;
+pub use self::render::days;
 
 /// Every setting with its explanation: the defaults themselves, not a copy of them.
 pub const DEFAULTS: &str = include_str!("../../../harkara.default.toml");
@@ -81,6 +83,7 @@ pub struct Config {
     pub log: LogConfig,
     pub api: ApiConfig,
     pub delivery: DeliveryConfig,
+    pub retention: Retention,
     pub destinations: DestinationsConfig,
     pub gateway: GatewayConfig,
     pub dashboard: DashboardConfig,
@@ -209,6 +212,7 @@ impl Config {
             log: LogConfig::read(layers)?,
             api: ApiConfig::read(layers)?,
             delivery: DeliveryConfig::read(layers)?,
+            retention: retention(layers)?,
             destinations: DestinationsConfig::read(layers)?,
             gateway: GatewayConfig::read(layers, environment)?,
             dashboard: DashboardConfig::read(layers)?,
@@ -227,6 +231,11 @@ impl Config {
                 self.api.body_limit_bytes,
             );
             return Err(layers.refuse("delivery.inbox_bytes", reason));
+        }
+        if self.retention.events < self.retention.bodies {
+            let reason = "it must not be less than retention.bodies_days, for nothing keeps a body \
+                          without its event";
+            return Err(layers.refuse("retention.events_days", reason));
         }
         match self.environment {
             Environment::Sandbox => Ok(()),
@@ -316,11 +325,17 @@ impl DeliveryConfig {
             inbox_bytes: layers.number("delivery.inbox_bytes", 1_024..=4_294_967_295)?,
             attempt_timeout: layers.seconds("delivery.attempt_timeout_seconds", 1..=60)?,
             sweep: layers.seconds("delivery.sweep_seconds", 1..=60)?,
-            disable_after: layers
-                .number("delivery.disable_after_days", 1..=3_650)
-                .map(|days: u64| Duration::from_secs(days * 86_400))?,
+            disable_after: layers.days("delivery.disable_after_days", 1..=3_650)?,
         })
     }
+}
+
+fn retention(layers: &Layers) -> Result<Retention, ConfigError> {
+    // A hundred years are for ever.
+    Ok(Retention {
+        bodies: layers.days("retention.bodies_days", 1..=36_500)?,
+        events: layers.days("retention.events_days", 1..=36_500)?,
+    })
 }
 
 impl DestinationsConfig {

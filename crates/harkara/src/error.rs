@@ -100,6 +100,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, code, "ALREADY_EXISTS", message)
     }
 
+    /// 410: it was here, and is kept no longer.
+    pub fn gone(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, code, "RESOURCE_NOT_FOUND", message)
+    }
+
     /// 422: understood, and against a rule.
     pub fn unprocessable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod keys;
 pub mod receiver;
 pub mod replay;
+pub mod retention;
 pub mod store;
 pub mod submit;
 #[cfg(test)]

@@ -77,6 +77,7 @@ fn lost(position: i64) -> Candidate {
         state: DeliveryState::Exhausted,
         settled_at: Some(at(50)),
         url_override: None,
+        has_body: true,
     }
 }
 
@@ -98,9 +99,10 @@ fn show(step: &Step) -> String {
         below_version,
         switched_off,
         delivered,
+        without_body,
     } = step.done;
     format!(
-        "[{}] replayed {replayed}, skipped {below_version}+{switched_off}+{delivered}, at {}{}",
+        "[{}] replayed {replayed}, skipped {below_version}+{switched_off}+{delivered}+{without_body}, at {}{}",
         events.join(" "),
         step.cursor,
         if step.finished { ", finished" } else { "" }
@@ -225,10 +227,10 @@ fn a_step_goes_in_order_as_far_as_it_may() {
         (job.cursor, job.done) = (step.cursor, step.done);
     }
     insta::assert_snapshot!(table, @r"
-    [evt_1 evt_4] replayed 2, skipped 0+0+0, at 4
-    [] replayed 2, skipped 0+0+0, at 4
-    [evt_7] replayed 3, skipped 0+0+0, at 8
-    [] replayed 3, skipped 0+0+0, at 9, finished
+    [evt_1 evt_4] replayed 2, skipped 0+0+0+0, at 4
+    [] replayed 2, skipped 0+0+0+0, at 4
+    [evt_7] replayed 3, skipped 0+0+0+0, at 8
+    [] replayed 3, skipped 0+0+0+0, at 9, finished
     ");
 }
 
@@ -255,20 +257,24 @@ fn what_the_endpoint_is_not_to_hear_of_is_skipped_and_costs_nothing() {
         },
         since,
         lost(4),
+        Candidate {
+            has_body: false,
+            ..lost(5)
+        },
     ];
     let page = page(candidates, 9);
     let step = step(&job(definition.clone()), &to, &page, 1);
-    insta::assert_snapshot!(show(&step), @r"[evt_4] replayed 1, skipped 1+1+1, at 9, finished");
+    insta::assert_snapshot!(show(&step), @r"[evt_4] replayed 1, skipped 1+1+1+1, at 9, finished");
 
     let mut survey = Survey::default();
     let mut before = page.clone();
     before.candidates[2].state = DeliveryState::Waiting;
     before.candidates[2].settled_at = None;
     survey.add(&before, &definition, &to, at(100));
-    assert_eq!((survey.matched, survey.skipped.items()), (4, 2));
+    assert_eq!((survey.matched, survey.skipped.items()), (5, 3));
     assert_eq!(
         (survey.oldest_at, survey.newest_at),
-        (Some(at(1)), Some(at(4)))
+        (Some(at(1)), Some(at(5)))
     );
 }
 

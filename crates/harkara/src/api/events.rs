@@ -26,6 +26,7 @@ use super::body::answer;
 use super::input::Input;
 use super::parameters::Path;
 use super::{Api, json_answer};
+use crate::config::days;
 use crate::error::ApiError;
 use crate::store::{
     AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventHistory, EventView,
@@ -63,17 +64,20 @@ struct Shown {
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
+    /// It was asked for and is kept no longer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    body_gone: bool,
 }
 
 /// `GET /events`: a merchant's events in commit order, after a cursor. Nothing is ever put in before
-/// a cursor that was handed out.
+/// a cursor that was handed out, and what came after it and is gone is told, not passed over.
 pub(super) async fn feed(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
     input: Input,
 ) -> Result<Response, ApiError> {
     refuse_unknown(&input, FEED_PARAMETERS)?;
-    let after = input.text("after").map_or(Ok(0), read_cursor)?;
+    let after = input.text("after").map(read_cursor).transpose()?;
     let limit = input.integer("limit")?.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let limit = usize::try_from(limit).expect("clamped to small numbers");
     let filter = EventFilter {
@@ -84,13 +88,17 @@ pub(super) async fn feed(
         notified: input.flag("notified")?,
     };
     let by_subject = filter.subject.is_some();
+    let bodies = input.flag("bodies")?.unwrap_or(false);
     let ask = FeedAsk {
         after,
         filter,
         limit,
-        bodies: input.flag("bodies")?.unwrap_or(false),
+        bodies,
     };
     let page = api.store.feed(&merchant.merchant_id, ask).await?;
+    if page.has_gap {
+        return Err(too_old(&api));
+    }
     let mut events = Vec::with_capacity(page.events.len());
     // Tests are shown to who asks for them, by event or by their order; they are no news of a payment.
     let news = page
@@ -98,7 +106,10 @@ pub(super) async fn feed(
         .into_iter()
         .filter(|(view, _)| by_subject || !is_test(view));
     for (view, body) in news {
-        events.push(show(view, body.map(raw).transpose()?));
+        events.push(match bodies {
+            true => show_with_body(view, body)?,
+            false => show(view),
+        });
     }
     let cursor = cursor(page.next);
     Ok(answer(StatusCode::OK, &Page { events, cursor }))
@@ -119,7 +130,7 @@ pub(super) async fn read(
     Path(event_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let (view, body) = find(&api, &merchant.merchant_id, &EventId::new(event_id)).await?;
-    Ok(answer(StatusCode::OK, &show(view, Some(raw(body)?))))
+    Ok(answer(StatusCode::OK, &show_with_body(view, body)?))
 }
 
 /// `GET /events/{event_id}/deliveries`.
@@ -170,16 +181,14 @@ pub(super) async fn attempts(
     Ok(json_answer(&shown))
 }
 
-/// An event of this merchant with its body.
+/// An event of this merchant with its body, if that is kept.
 async fn find(
     api: &Api,
     merchant_id: &MerchantId,
     event_id: &EventId,
-) -> Result<(EventView, Bytes), ApiError> {
-    api.store
-        .event(merchant_id, event_id)
-        .await?
-        .ok_or_else(|| unknown(event_id))
+) -> Result<(EventView, Option<Bytes>), ApiError> {
+    let found = api.store.event(merchant_id, event_id).await?;
+    found.ok_or_else(|| unknown(api, event_id))
 }
 
 /// An event of this merchant with what became of it.
@@ -191,11 +200,22 @@ async fn history(
     api.store
         .history_of_event(merchant_id, event_id)
         .await?
-        .ok_or_else(|| unknown(event_id))
+        .ok_or_else(|| unknown(api, event_id))
 }
 
-fn unknown(event_id: &EventId) -> ApiError {
-    ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
+fn unknown(api: &Api, event_id: &EventId) -> ApiError {
+    let days = days(api.config.retention.events);
+    let message = format!("there is no event '{event_id}'; events are kept for {days} days");
+    ApiError::not_found("event.not_found", message)
+}
+
+fn too_old(api: &Api) -> ApiError {
+    let days = days(api.config.retention.events);
+    let message = format!(
+        "events that came after this cursor are gone, for they are kept for {days} days; begin \
+         again without `after`, and read what became of older orders from GET /orders"
+    );
+    ApiError::gone("cursor.too_old", message)
 }
 
 pub(super) fn refuse_unknown(input: &Input, known: &[&str]) -> Result<(), ApiError> {
@@ -249,7 +269,15 @@ fn raw(body: Bytes) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(ApiError::internal)
 }
 
-fn show(view: EventView, body: Option<Box<RawValue>>) -> Shown {
+fn show_with_body(view: EventView, body: Option<Bytes>) -> Result<Shown, ApiError> {
+    Ok(Shown {
+        body_gone: body.is_none(),
+        body: body.map(raw).transpose()?,
+        ..show(view)
+    })
+}
+
+fn show(view: EventView) -> Shown {
     Shown {
         date_created: view.created_at.iso(),
         cursor: cursor(view.position),
@@ -259,7 +287,8 @@ fn show(view: EventView, body: Option<Box<RawValue>>) -> Shown {
         sequence: view.sequence,
         notified: view.notified,
         transition: view.transition,
-        body,
+        body: None,
+        body_gone: false,
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use super::auth::PlatformCaller;
 use super::{Api, json_answer};
+use crate::config::days;
 use crate::error::ApiError;
 use crate::store::Counts;
 
@@ -70,6 +71,10 @@ pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<R
             "waiting": counts.waiting,
             "oldest_due_age_seconds": counts.oldest_due_at.map_or(0, |at| now.since(at).as_secs()),
         },
+        "retention": {
+            "bodies_days": days(api.config.retention.bodies),
+            "events_days": days(api.config.retention.events),
+        },
         "weakened": api.config.is_weakened(),
         "dummy_gateway": api.config.gateway.dummy,
     });
@@ -104,6 +109,8 @@ mod tests {
             (&health["status"], &health["environment"]),
             (&json!("ok"), &json!("sandbox"))
         );
+        let retention = json!({ "bodies_days": 90, "events_days": 400 });
+        assert_eq!(health["retention"], retention);
         world.api.store.close().await;
         assert_eq!(world.browser("GET /livez", "").await.status, 200);
     }

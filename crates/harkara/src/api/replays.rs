@@ -406,6 +406,7 @@ fn show_skipped(done: Done) -> Value {
         "version": done.below_version,
         "switch": done.switched_off,
         "delivered": done.delivered,
+        "without_body": done.without_body,
     })
 }
 

@@ -230,6 +230,15 @@ impl Layers {
         self.number(key, range).map(Duration::from_secs)
     }
 
+    pub(super) fn days(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Duration, ConfigError> {
+        let days: u64 = self.number(key, range)?;
+        Ok(Duration::from_secs(days * 86_400))
+    }
+
     /// A list: an array in TOML, separated by commas in a variable.
     pub(super) fn list<T>(
         &self,

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Config, StoreUrl};
 
@@ -16,6 +17,7 @@ impl Config {
             log,
             api,
             delivery,
+            retention,
             destinations,
             gateway,
             dashboard,
@@ -59,10 +61,10 @@ impl Config {
                 delivery.attempt_timeout.as_secs()
             ),
             format!("sweep_seconds = {}", delivery.sweep.as_secs()),
-            format!(
-                "disable_after_days = {}",
-                delivery.disable_after.as_secs() / 86_400
-            ),
+            format!("disable_after_days = {}", days(delivery.disable_after)),
+            "\n[retention]".into(),
+            format!("bodies_days = {}", days(retention.bodies)),
+            format!("events_days = {}", days(retention.events)),
             "\n[destinations]".into(),
             format!("allow_http = {}", destinations.allow_http),
             format!("allow_private = [{private}]"),
@@ -95,6 +97,11 @@ fn shown_store(store: Option<&StoreUrl>) -> String {
 fn shown_path(path: Option<&Path>) -> String {
     path.map(|path| path.display().to_string())
         .unwrap_or_default()
+}
+
+/// A length of time as it is set.
+pub fn days(span: Duration) -> u64 {
+    span.as_secs() / 86_400
 }
 
 /// A TOML string.

@@ -50,6 +50,10 @@ fn the_defaults() {
     sweep_seconds = 1
     disable_after_days = 5
 
+    [retention]
+    bodies_days = 90
+    events_days = 400
+
     [destinations]
     allow_http = false
     allow_private = []
@@ -232,6 +236,8 @@ fn values_are_refused_with_the_reason() {
         error("[delivery]\npermits = -1", &[]),
         error("", &[("HARKARA_DELIVERY__PERMITS", "many")]),
         error("[delivery]\ninbox_bytes = 2048", &[]),
+        error("[retention]\nbodies_days = 0", &[]),
+        error("[retention]\nevents_days = 30", &[]),
         error("[destinations]\nports = [443, 70000]", &[]),
         error("[destinations]\nports = []", &[]),
         error("[destinations]\nallow_private = ['10.0.0.0/33']", &[]),
@@ -257,6 +263,8 @@ fn values_are_refused_with_the_reason() {
     use delivery.permits = -1 from harkara.toml: it must be a whole number from 1 to 100000
     use delivery.permits = "many" from HARKARA_DELIVERY__PERMITS: it must be a whole number from 1 to 100000
     use delivery.inbox_bytes = 2048 from harkara.toml: it must hold at least one request body (262144 bytes); raise it or lower api.body_limit_bytes
+    use retention.bodies_days = 0 from harkara.toml: it must be a whole number from 1 to 36500
+    use retention.events_days = 30 from harkara.toml: it must not be less than retention.bodies_days, for nothing keeps a body without its event
     use destinations.ports = [443, 70000] from harkara.toml: it must be a list of ports from 1 to 65535
     use destinations.ports = [] from harkara.toml: without a port nothing can be sent; name at least 443
     use destinations.allow_private = ["10.0.0.0/33"] from harkara.toml: it must be a list of networks, such as 10.1.0.0/16 or fd00::/8

@@ -21,6 +21,7 @@ use super::parts::{event_link, notified, segment, state};
 use super::waterfall::waterfall;
 use crate::api::events::{Explained, ExplainedEndpoint, explained, resend};
 use crate::api::{Api, see_other};
+use crate::config::days;
 use crate::error::ApiError;
 use crate::store::{AttemptView, DeliveryHistory, EventView, RecentEvents};
 
@@ -155,7 +156,7 @@ pub(super) async fn one(member: Member) -> Answer {
         Some(other) => {
             let other = EventId::new(other.trim());
             let found = api.store.event(merchant_id, &other).await?;
-            Some((other, found.map(|(_, body)| body)))
+            Some((other, found.and_then(|(_, body)| body)))
         }
     };
     let root = member.root();
@@ -179,11 +180,19 @@ pub(super) async fn one(member: Member) -> Answer {
                 dt { "When" } dd { (time(event.created_at)) }
                 dt { "Webhook" } dd { (notified(event.notified)) }
             }
-            (resend_acts(&member, &here, &explained))
+            @if explained.has_body { (resend_acts(&member, &here, &explained)) }
         }))
         @for endpoint in &explained.endpoints { (at_endpoint(endpoint, sight)) }
-        (body_panel(&bytes, &explained, sight))
-        (compare(&bytes, other.as_ref(), sight))
+        @match &bytes {
+            Some(bytes) => {
+                (body_panel(bytes, &explained, sight))
+                (compare(bytes, other.as_ref(), sight))
+            }
+            None => (panel("Body", empty("Kept no longer", format!(
+                "Bodies are kept for {} days. This one can be neither shown nor sent again.",
+                days(api.config.retention.bodies),
+            )))),
+        }
     };
     let frame = member.frame(Section::Events);
     Ok(page(
@@ -192,7 +201,8 @@ pub(super) async fn one(member: Member) -> Answer {
     ))
 }
 
-async fn body_of(member: &Member, event_id: &EventId) -> Result<bytes::Bytes, ApiError> {
+/// `None` when it is kept no longer.
+async fn body_of(member: &Member, event_id: &EventId) -> Result<Option<bytes::Bytes>, ApiError> {
     let merchant_id = &member.merchant.merchant_id;
     let found = member.api.store.event(merchant_id, event_id).await?;
     let (_, body) = found.ok_or_else(|| {
@@ -339,7 +349,7 @@ fn compare(bytes: &[u8], other: Option<&(EventId, Option<bytes::Bytes>)>, sight:
             }
             @match other {
                 None => {}
-                Some((_, None)) => (notice(Tone::Bad, "There is no such event.")),
+                Some((_, None)) => (notice(Tone::Bad, "There is no such event, or its body is kept no longer.")),
                 Some((_, Some(other))) => {
                     @let differences = body::differences(bytes, other, sight);
                     @if differences.is_empty() {

@@ -20,6 +20,7 @@ use super::live::{self, Scene};
 use super::parts::{event_link, money_opt, notified, order_link, segment, state, status};
 use crate::api::events::{Explained, explained, resend};
 use crate::api::{Api, see_other};
+use crate::config::days;
 use crate::error::ApiError;
 use crate::store::{EventFilter, FeedAsk, OrderPlace, OrderView, RecentOrders, RefKind};
 
@@ -290,7 +291,10 @@ impl Scene for One {
             (facts(&order, self.sight))
             (panel("Timeline", html! {
                 @if timeline.is_empty() {
-                    (empty("Nothing was told yet", "The first payment makes the first event."))
+                    (empty("No events", format!(
+                        "The first payment makes the first, and they are kept for {} days.",
+                        days(self.api.config.retention.events),
+                    )))
                 } @else {
                     ol class="timeline" { @for event in &timeline { (step(&self.root, event)) } }
                 }

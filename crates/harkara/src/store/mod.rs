@@ -23,6 +23,7 @@ mod people;
 mod postgres;
 mod readers;
 mod replays;
+mod retention;
 mod rows;
 mod sessions;
 mod sql;
@@ -50,6 +51,7 @@ pub use error::{DbError, DbErrorKind};
 pub use people::{
     Link, LinkKind, Member, MemberChange, Memberships, NewUser, Used, User, name_key,
 };
+pub use retention::{Kept, Run};
 pub use rows::*;
 pub use sessions::{Failures, Horizons, SignInBound, UserSession};
 pub use transfer::{Compared, Site, Sum};

@@ -132,8 +132,12 @@ pub(super) const SUBJECT: (&str, &str) = (
 
 pub(super) const INSERT_SUBJECT: &str = "insert into subjects (merchant, key) values (?1, ?2)";
 
+/// The number of a subject's newest event, whether or not that is kept.
 pub(in crate::store) const LAST_SEQUENCE: &str = "
-    select coalesce(max(sequence), 0) from events where subject = ?1";
+    select coalesce(max(sequence), 0) from (
+        select max(sequence) as sequence from events where subject = ?1
+        union all
+        select sequence from forgotten_subjects where subject = ?1) as known";
 
 /// Something whose cached copy is out of date once the batch is written.
 pub(super) enum Changed {

@@ -214,10 +214,11 @@ pub(in crate::store) const DELIVERED_OF_MOMENT: &str = "
 /// What was never delivered has an index of its own.
 pub(in crate::store) const LOST: &str = "
     select e.position, e.event_id, w.text as name, e.created_at, d.state, d.settled_at,
-        d.url_override
+        d.url_override, b.position is not null as has_body
     from deliveries d
     left join events e on e.position = d.delivery / 65536
     left join words w on w.word = e.name
+    left join event_bodies b on b.position = d.delivery / 65536
     where e.merchant = ?1 and d.endpoint = ?2 and d.kind = 'event'
       and (d.state = 'exhausted' or d.state = 'withdrawn' or d.state = 'withheld')
       and d.delivery >= (?3 + 1) * 65536 and d.delivery < (?4 + 1) * 65536
@@ -226,9 +227,10 @@ pub(in crate::store) const LOST: &str = "
 /// Each event once, with or without a delivery to the endpoint, so that the limit bounds the looks.
 pub(in crate::store) const ANY: &str = "
     select e.position, e.event_id, w.text as name, e.created_at, d.state, d.settled_at,
-        d.url_override
+        d.url_override, b.position is not null as has_body
     from events e
     left join words w on w.word = e.name
+    left join event_bodies b on b.position = e.position
     left join deliveries d on d.endpoint = ?2 and d.kind = 'event'
       and d.delivery between e.position * 65536 and e.position * 65536 + 65535
     where e.merchant = ?1 and e.position > ?3 and e.position <= ?4
@@ -283,6 +285,7 @@ fn candidate(row: &Row<'_>) -> Result<Option<Candidate>, DbError> {
         state: row.word("state")?,
         settled_at: row.at_opt("settled_at")?,
         url_override: row.get("url_override")?,
+        has_body: row.get("has_body")?,
     }))
 }
 
@@ -298,9 +301,9 @@ fn has_room(pen: &Pen, job: &Job, running_max: u32) -> Result<bool, DbError> {
 fn insert(pen: &Pen, job: &Job) -> Result<(), DbError> {
     let sql = "
         insert into replay_jobs (merchant_id, job_id, doc, matched, last_position, cursor, replayed,
-            skipped_version, skipped_switch, skipped_delivered, state, reason, created_at,
-            changed_at)
-        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+            skipped_version, skipped_switch, skipped_delivered, skipped_body, state, reason,
+            created_at, changed_at)
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let row = params![
         job.merchant_id.as_str(),
         job.id.as_str(),
@@ -312,6 +315,7 @@ fn insert(pen: &Pen, job: &Job) -> Result<(), DbError> {
         job.done.below_version,
         job.done.switched_off,
         job.done.delivered,
+        job.done.without_body,
         job.state.word(),
         job.reason,
         job.created_at.as_micros(),
@@ -338,7 +342,7 @@ fn change(pen: &Pen, seen: JobState, job: &Job) -> Result<(), DbError> {
 fn advance(pen: &Pen, job: &Job, step: &Step, now: Timestamp) -> Result<(), DbError> {
     let sql = "
         update replay_jobs set cursor = ?4, replayed = ?5, skipped_version = ?6, skipped_switch = ?7,
-            skipped_delivered = ?8, state = ?9, changed_at = ?10
+            skipped_delivered = ?8, skipped_body = ?9, state = ?10, changed_at = ?11
         where merchant_id = ?1 and job_id = ?2 and cursor = ?3 and state = 'running'";
     let (state, changed_at) = match step.finished {
         true => (JobState::Finished, now),
@@ -353,6 +357,7 @@ fn advance(pen: &Pen, job: &Job, step: &Step, now: Timestamp) -> Result<(), DbEr
         step.done.below_version,
         step.done.switched_off,
         step.done.delivered,
+        step.done.without_body,
         state.word(),
         changed_at.as_micros(),
     ];
@@ -393,6 +398,7 @@ fn read_job(row: &Row<'_>) -> Result<Job, DbError> {
             below_version: row.get("skipped_version")?,
             switched_off: row.get("skipped_switch")?,
             delivered: row.get("skipped_delivered")?,
+            without_body: row.get("skipped_body")?,
         },
         state: row.word("state")?,
         reason: row.get("reason")?,

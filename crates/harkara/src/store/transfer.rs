@@ -241,8 +241,23 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         name: "idempotency_keys",
-        key: &["merchant", "key"],
-        others: &["request_hash", "response", "created_at"],
+        key: &["entry"],
+        others: &["merchant", "key", "request_hash", "response", "created_at"],
+    },
+    Table {
+        name: "marks",
+        key: &["lived"],
+        others: &["clock", "position", "entry"],
+    },
+    Table {
+        name: "forgotten_subjects",
+        key: &["subject"],
+        others: &["sequence", "had", "owed"],
+    },
+    Table {
+        name: "forgotten_feeds",
+        key: &["merchant"],
+        others: &["position"],
     },
     Table {
         name: "scheduled_outcomes",
@@ -261,6 +276,7 @@ pub(super) const TABLES: &[Table] = &[
             "skipped_version",
             "skipped_switch",
             "skipped_delivered",
+            "skipped_body",
             "state",
             "reason",
             "created_at",

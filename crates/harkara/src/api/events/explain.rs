@@ -41,16 +41,22 @@ pub(in crate::api) async fn explain(
         }),
     });
     let endpoints: Vec<Value> = endpoints.collect();
-    Ok(json_answer(&json!({
+    let mut shown = json!({
         "event_id": explained.event.event_id,
         "notified": explained.event.notified,
         "endpoints": endpoints,
-    })))
+    });
+    if !explained.has_body {
+        shown["body_gone"] = true.into();
+    }
+    Ok(json_answer(&shown))
 }
 
 /// An event, and why it was or was not sent.
 pub(crate) struct Explained {
     pub(crate) event: EventView,
+    /// Whether there is anything that could be sent again.
+    pub(crate) has_body: bool,
     /// For each delivery, and for each endpoint without one.
     pub(crate) endpoints: Vec<ExplainedEndpoint>,
 }
@@ -97,7 +103,11 @@ pub(crate) async fn explained(
     merchant_id: &MerchantId,
     event_id: &EventId,
 ) -> Result<Explained, ApiError> {
-    let EventHistory { event, deliveries } = history(api, merchant_id, event_id).await?;
+    let EventHistory {
+        event,
+        has_body,
+        deliveries,
+    } = history(api, merchant_id, event_id).await?;
     let mut endpoints = Vec::new();
     for row in &deliveries {
         let delivery = &row.delivery;
@@ -125,12 +135,16 @@ pub(crate) async fn explained(
                 url: endpoint.url.clone(),
                 history: None,
                 notified: false,
-                facts: vec![without_delivery(&event, endpoint.created_at)],
+                facts: vec![without_delivery(&event, has_body, endpoint.created_at)],
                 success: endpoint.success,
             });
         }
     }
-    Ok(Explained { event, endpoints })
+    Ok(Explained {
+        event,
+        has_body,
+        endpoints,
+    })
 }
 
 fn explain_input(
@@ -171,14 +185,16 @@ fn explain_input(
     })
 }
 
-fn without_delivery(event: &EventView, endpoint_created_at: Timestamp) -> String {
+fn without_delivery(event: &EventView, has_body: bool, endpoint_created_at: Timestamp) -> String {
     if is_test(event) {
         return "this is a test of another endpoint".to_owned();
     }
     let at = endpoint_created_at.iso();
-    format!(
-        "planned before this endpoint existed; it was made at {at}, and a resend to it is possible"
-    )
+    let resend = match has_body {
+        true => "a resend to it is possible",
+        false => "its body is kept no longer, so that it cannot be resent",
+    };
+    format!("planned before this endpoint existed; it was made at {at}, and {resend}")
 }
 
 fn has_event(rows: &[DeliveryHistory], endpoint_id: &EndpointId) -> bool {

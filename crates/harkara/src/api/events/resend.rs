@@ -23,6 +23,7 @@ use crate::api::auth::ForMerchant;
 use crate::api::body::{JsonBody, answer};
 use crate::api::endpoints::{find as find_endpoint, unique};
 use crate::api::parameters::Path;
+use crate::config::days;
 use crate::error::ApiError;
 use crate::store::{DeliveryView, EventFilter, EventView, FeedAsk};
 
@@ -57,6 +58,7 @@ pub(crate) async fn one_event(
     to: Option<&EndpointId>,
 ) -> Result<Vec<Value>, ApiError> {
     let (view, body) = find(api, merchant_id, event_id).await?;
+    let body = body.ok_or_else(|| gone(api, "this event"))?;
     let to = named(api, merchant_id, to).await?;
     let deliveries = send(api, merchant_id, (&view, body.len()), to.as_ref()).await?;
     if deliveries.is_empty() {
@@ -66,7 +68,7 @@ pub(crate) async fn one_event(
 }
 
 /// `POST /orders/{order_id}/resend`: all events of an order in their sequence, each to whom it would
-/// go if it were resent alone.
+/// go if it were resent alone; those that are kept without their bodies go to nobody.
 pub(in crate::api) async fn order(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
@@ -99,27 +101,37 @@ pub(crate) async fn order_events(
         bodies: true,
         ..FeedAsk::default()
     };
-    let (mut events, mut is_to_somebody) = (Vec::new(), false);
+    let (mut events, mut is_to_somebody, mut has_bodies) = (Vec::new(), false, false);
     loop {
         let page = api.store.feed(merchant_id, ask.clone()).await?;
         if page.events.is_empty() {
             break;
         }
-        ask.after = page.next;
+        ask.after = Some(page.next);
         for (view, body) in page.events.iter().filter(|(view, _)| !is_test(view)) {
-            let bytes = body.as_ref().map_or(0, |body| body.len());
-            let deliveries = send(api, merchant_id, (view, bytes), to.as_ref()).await?;
+            has_bodies |= body.is_some();
+            let deliveries = match body {
+                Some(body) => send(api, merchant_id, (view, body.len()), to.as_ref()).await?,
+                None => Vec::new(),
+            };
             is_to_somebody |= !deliveries.is_empty();
-            events.push(json!({
+            let mut shown = json!({
                 "event_id": view.event_id,
                 "event_name": view.name,
                 "sequence": view.sequence,
                 "deliveries": deliveries,
-            }));
+            });
+            if body.is_none() {
+                shown["body_gone"] = true.into();
+            }
+            events.push(shown);
         }
     }
-    if events.is_empty() {
+    if events.is_empty() && api.store.order(merchant_id, order_id).await?.is_none() {
         return Err(Refusal::OrderUnknown.into());
+    }
+    if !has_bodies {
+        return Err(gone(api, "each event of this order"));
     }
     if !is_to_somebody {
         return Err(nobody("any event of this order"));
@@ -137,6 +149,15 @@ async fn named(
     };
     let row = find_endpoint(api, merchant_id, named).await?;
     Ok(Some(row.endpoint.into()))
+}
+
+/// `whose` has lost its bodies.
+fn gone(api: &Api, whose: &str) -> ApiError {
+    let days = days(api.config.retention.bodies);
+    let message = format!(
+        "there is nothing to send any more: bodies are kept for {days} days, and {whose} is older"
+    );
+    ApiError::gone("event.body_gone", message)
 }
 
 fn nobody(what: &str) -> ApiError {

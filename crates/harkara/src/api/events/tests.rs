@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::Evidence;
+use crate::store::{Evidence, Kept};
 use crate::testing::World;
 
 #[test]
@@ -275,4 +275,56 @@ async fn a_delivery_tells_which_job_made_it() {
     let explained = world.merchant("GET /events/e1/explain", "").await.text;
     let fact = format!("asked for again by replay job {}", job.as_str().unwrap());
     assert_eq!(explained.matches(&fact).count(), 1, "{explained}");
+}
+
+#[tokio::test]
+async fn what_is_kept_no_longer_is_told_as_such() {
+    let world = World::new().await;
+    world.merchant("POST /endpoints", NEW).await;
+    for (id, order_id) in [("e1", "a"), ("e2", "b"), ("e3", "c")] {
+        let content = format!(r#"{{"txn":{{"order_id":"{order_id}"}}}}"#);
+        let sent = sent(id, "TXN_CHARGED", &content);
+        assert_eq!(world.platform("POST /events", &sent).await.status, 201);
+    }
+    let forget = async |kept, run| world.api.store.forget(kept, vec![run]).await.unwrap();
+    let mut report = String::new();
+    let mut ask = async |request: &str| {
+        let reply = world.merchant(request, "").await;
+        let said = match reply.status.is_success() {
+            true => format!("body_gone: {}", reply.json()["body_gone"]),
+            false => reply.refusal(),
+        };
+        report += &format!("{request}\n  {said}\n");
+    };
+    assert_eq!(forget(Kept::Bodies, 1..=2).await, 2);
+    ask("GET /events/e1").await;
+    ask("GET /events/e3").await;
+    ask("GET /events/e1/explain").await;
+    ask("POST /events/e1/resend").await;
+    ask("POST /orders/a/resend").await;
+    assert_eq!(forget(Kept::Events, 1..=1).await, 1);
+    ask("GET /events/e1").await;
+    ask("GET /events?after=c0").await;
+    ask("GET /events?after=c1").await;
+    ask("GET /events").await;
+    insta::assert_snapshot!(report, @r#"
+    GET /events/e1
+      body_gone: true
+    GET /events/e3
+      body_gone: null
+    GET /events/e1/explain
+      body_gone: true
+    POST /events/e1/resend
+      410 "event.body_gone": "there is nothing to send any more: bodies are kept for 90 days, and this event is older"
+    POST /orders/a/resend
+      410 "event.body_gone": "there is nothing to send any more: bodies are kept for 90 days, and each event of this order is older"
+    GET /events/e1
+      404 "event.not_found": "there is no event 'e1'; events are kept for 400 days"
+    GET /events?after=c0
+      410 "cursor.too_old": "events that came after this cursor are gone, for they are kept for 400 days; begin again without `after`, and read what became of older orders from GET /orders"
+    GET /events?after=c1
+      body_gone: null
+    GET /events
+      body_gone: null
+    "#);
 }

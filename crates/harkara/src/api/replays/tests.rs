@@ -121,7 +121,7 @@ async fn a_preview_says_what_a_job_would_do() {
         text.replace(&id, "ep_own")
     };
     insta::assert_snapshot!(ask().await, @r#"
-    {"endpoint_id":"ep_own","estimated_seconds":0,"event_names":[],"from":null,"matched":2,"newest_at":"2023-08-10T07:00:50Z","notes":[],"oldest_at":"2023-08-10T07:00:49Z","rate":2,"skipped":{"delivered":0,"switch":0,"version":2},"states":["exhausted","withdrawn","withheld"],"to":"2023-08-10T07:00:51Z","to_endpoint_id":"ep_own"}
+    {"endpoint_id":"ep_own","estimated_seconds":0,"event_names":[],"from":null,"matched":2,"newest_at":"2023-08-10T07:00:50Z","notes":[],"oldest_at":"2023-08-10T07:00:49Z","rate":2,"skipped":{"delivered":0,"switch":0,"version":2,"without_body":0},"states":["exhausted","withdrawn","withheld"],"to":"2023-08-10T07:00:51Z","to_endpoint_id":"ep_own"}
     "#);
     let path = format!("/endpoints/{id}");
     world
@@ -134,7 +134,7 @@ async fn a_preview_says_what_a_job_would_do() {
         )
         .await;
     insta::assert_snapshot!(ask().await, @r#"
-    {"endpoint_id":"ep_own","estimated_seconds":1,"event_names":[],"from":null,"matched":2,"newest_at":"2023-08-10T07:00:50Z","notes":["the endpoint is paused: we move house; what is replayed waits until it is resumed"],"oldest_at":"2023-08-10T07:00:49Z","rate":2,"skipped":{"delivered":0,"switch":0,"version":0},"states":["exhausted","withdrawn","withheld"],"to":"2023-08-10T07:00:51Z","to_endpoint_id":"ep_own"}
+    {"endpoint_id":"ep_own","estimated_seconds":1,"event_names":[],"from":null,"matched":2,"newest_at":"2023-08-10T07:00:50Z","notes":["the endpoint is paused: we move house; what is replayed waits until it is resumed"],"oldest_at":"2023-08-10T07:00:49Z","rate":2,"skipped":{"delivered":0,"switch":0,"version":0,"without_body":0},"states":["exhausted","withdrawn","withheld"],"to":"2023-08-10T07:00:51Z","to_endpoint_id":"ep_own"}
     "#);
     let none = world.merchant("GET /replays", "").await.json();
     assert_eq!(none, json!({ "replays": [] }));
@@ -152,7 +152,7 @@ async fn a_job_is_made_shown_and_changed() {
     let job = made.json()["job_id"].as_str().unwrap().to_owned();
     let shown = |text: &str| text.replace(&id, "ep_own").replace(&job, "rpl_1");
     insta::assert_snapshot!(shown(&made.text), @r#"
-    {"changed_at":"2023-08-10T07:00:51Z","created_at":"2023-08-10T07:00:51Z","endpoint_id":"ep_own","event_names":[],"from":null,"job_id":"rpl_1","matched":3,"rate":50,"reason":null,"remaining_seconds":1,"replayed":0,"skipped":{"delivered":0,"switch":0,"version":0},"state":"running","states":["exhausted","withdrawn","withheld"],"to":null,"to_endpoint_id":"ep_own"}
+    {"changed_at":"2023-08-10T07:00:51Z","created_at":"2023-08-10T07:00:51Z","endpoint_id":"ep_own","event_names":[],"from":null,"job_id":"rpl_1","matched":3,"rate":50,"reason":null,"remaining_seconds":1,"replayed":0,"skipped":{"delivered":0,"switch":0,"version":0,"without_body":0},"state":"running","states":["exhausted","withdrawn","withheld"],"to":null,"to_endpoint_id":"ep_own"}
     "#);
     let path = format!("/replays/{job}");
     let mut table = String::new();

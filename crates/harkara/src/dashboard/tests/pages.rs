@@ -9,7 +9,7 @@ use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 
 use super::Browser;
-use crate::store::{AttemptRow, ClaimAsk, Claimed, Evidence, HealthWrite, Pick, Settle};
+use crate::store::{AttemptRow, ClaimAsk, Claimed, Evidence, HealthWrite, Kept, Pick, Settle};
 use crate::testing::World;
 
 const ROOT: &str = "/dashboard/merchants/ms";
@@ -254,7 +254,7 @@ async fn an_event_tells_how_each_attempt_went_and_what_came_back_is_only_text() 
     let none = developer
         .get(&format!("{ROOT}/events/{}?other=x", id(1)))
         .await;
-    assert!(none.text.contains("There is no such event."));
+    assert!(none.text.contains("There is no such event,"));
 
     let support = Browser::of(&world, "ms", Role::Support).await;
     for path in [
@@ -301,6 +301,28 @@ async fn an_order_says_why_and_is_sent_again() {
         .post(&format!("{ROOT}/orders/nothing/resend"), "")
         .await;
     assert_eq!(unknown.status, 404);
+}
+
+#[tokio::test]
+async fn what_has_lost_its_body_is_still_explained_and_is_not_sent_again() {
+    let world = World::new().await;
+    let endpoint_id = with_endpoint(&world).await;
+    paid(&world, "o", "8").await;
+    answer_all(&world, &endpoint_id, 200).await;
+    let events = world.merchant("GET /events?order_id=o", "").await.json();
+    let event_id = events["events"][1]["event_id"].as_str().unwrap();
+    let dropped = world.api.store.forget(Kept::Bodies, vec![1..=9]).await;
+    assert!(dropped.unwrap() > 0);
+    let support = Browser::of(&world, "ms", Role::Support).await;
+    let page = support.get(&format!("{ROOT}/events/{event_id}")).await;
+    let text = read(&page.text);
+    assert!(text.contains("the receiver answered 200"), "{text}");
+    assert!(text.contains("Bodies are kept for 90 days"), "{text}");
+    assert!(!text.contains("Resend"), "{text}");
+    for what in [format!("events/{event_id}"), "orders/o".to_owned()] {
+        let sent = support.post(&format!("{ROOT}/{what}/resend"), "").await;
+        assert_eq!(sent.status, 410, "{what}");
+    }
 }
 
 #[tokio::test]

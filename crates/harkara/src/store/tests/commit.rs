@@ -336,7 +336,7 @@ async fn what_was_answered_is_there_after_a_restart_and_counting_goes_on() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!((event.position, &body[..]), (1, &b"body of a"[..]));
+    assert_eq!((event.position, &body.unwrap()[..]), (1, &b"body of a"[..]));
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use harkara_core::id::digest;
 use super::*;
 use crate::store::pen::LAST_SEQUENCE;
 use crate::store::replays::{ANY, DELIVERED_OF_MOMENT, LOST, RUNNING};
+use crate::store::retention::{OLD_BODIES, OLD_EVENTS, OLD_KEYS};
 use crate::store::units::commit::INSERT_DELIVERY;
+use crate::store::units::forget::KEEP_DOCS;
 use crate::store::units::place::UNSETTLED_BEFORE;
 use crate::store::units::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
 use crate::store::views::{OWING, events_sql, orders_sql};
@@ -100,7 +102,13 @@ async fn hot_reads_walk_partial_indexes() {
     SEARCH s USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
     SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
 
+    CO-ROUTINE known
+    COMPOUND QUERY
+    LEFT-MOST SUBQUERY
     SEARCH events USING COVERING INDEX events_by_subject (subject=?)
+    UNION ALL
+    SEARCH forgotten_subjects USING PRIMARY KEY (subject=?)
+    SEARCH known
 
     SEARCH deliveries USING INDEX deliveries_open (subject=? AND endpoint=? AND sequence<?)
 
@@ -168,15 +176,57 @@ async fn jobs_and_their_events_are_found_by_keys() {
     SEARCH d USING INDEX deliveries_lost (endpoint=? AND rowid>? AND rowid<?)
     SEARCH e USING INTEGER PRIMARY KEY (rowid=?)
     SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
 
     SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)
     SEARCH w USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
     SEARCH d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?) LEFT-JOIN
 
     SCAN replay_jobs USING INDEX replay_jobs_running
 
     SEARCH d USING INDEX deliveries_by_id (delivery_id>? AND delivery_id<?)
     SEARCH e USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN
+    ");
+}
+
+/// A step of the keeper goes by the numbers of what is left, and looks at nothing else.
+#[tokio::test]
+async fn what_is_old_is_found_by_its_number() {
+    let world = World::on_file().await;
+    let mut plans = String::new();
+    for sql in [OLD_BODIES, OLD_EVENTS, OLD_KEYS] {
+        plans.push_str(&plan(&world, sql).await);
+    }
+    for sql in KEEP_DOCS {
+        plans.push_str(&plan(&world, sql).await);
+    }
+    insta::assert_snapshot!(plans, @r"
+    SEARCH b USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+
+    SEARCH e USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?)
+    SCALAR SUBQUERY 2
+    SEARCH events
+
+    SEARCH idempotency_keys USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+
+    SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)
+    LIST SUBQUERY 2
+    SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?)
+
+    SEARCH mandates USING INDEX mandates_by_position (position>? AND position<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?)
+
+    SEARCH notifications USING INDEX notifications_by_position (position>? AND position<?)
+    CORRELATED SCALAR SUBQUERY 1
+    SEARCH b USING INTEGER PRIMARY KEY (rowid=?)
     ");
 }
 

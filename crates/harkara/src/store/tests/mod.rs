@@ -3,9 +3,9 @@
 //! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
 //! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
 //! (`views`, `recent`), to whom (`people`), what meets in one batch (`rounds`), what is replayed
-//! (`replays`), what is copied into another store (`transfer`), what holds whatever happens
-//! (`interleavings`), and what is so of a file (`file`) or of Postgres (`postgres`), also when the
-//! wire to it is cut (`wire`).
+//! (`replays`), what is deleted when it is old (`retention`), what is copied into another store
+//! (`transfer`), what holds whatever happens (`interleavings`), and what is so of a file (`file`) or of
+//! Postgres (`postgres`), also when the wire to it is cut (`wire`).
 
 mod claims;
 mod commit;
@@ -18,6 +18,7 @@ mod people;
 mod postgres;
 mod recent;
 mod replays;
+mod retention;
 mod rounds;
 mod transfer;
 mod views;

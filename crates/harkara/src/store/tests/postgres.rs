@@ -83,7 +83,7 @@ async fn the_feed_passes_over_no_position_that_is_still_open() {
     assert_eq!(kind(last), DbErrorKind::Busy);
     beside.run("rollback").await;
     let mut rest = everything();
-    rest.after = first.next;
+    rest.after = Some(first.next);
     let rest = world.store.feed(&ms(), rest).await.unwrap();
     assert_eq!((ids(&rest), rest.next), (vec!["evt_c"], 3));
 }
@@ -312,4 +312,35 @@ async fn a_node_whose_clock_is_not_the_databases_does_not_start() {
     };
     let in_time = tokio::time::timeout(Duration::from_secs(20), is_shown).await;
     in_time.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_stays_while_somebody_is_about_to_send_it_again() {
+    let Some((world, beside)) = world().await else {
+        return;
+    };
+    let mut unit = Commit::new(ms(), at(0));
+    unit.events.push(event("a", "o-1"));
+    unit.events[0].deliveries.clear();
+    world.store.commit(unit).await.unwrap();
+    // As a resend does, whose delivery is not there yet.
+    beside
+        .run("begin; select 1 from event_bodies where position = 1 for key share")
+        .await;
+    let forget = async || world.store.forget(Kept::Bodies, vec![1..=1]).await;
+    assert_eq!(kind(forget().await), DbErrorKind::Busy);
+    beside.run("rollback").await;
+    assert_eq!(forget().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn of_many_nodes_the_eldest_deletes_what_is_old() {
+    let Some((world, _)) = world().await else {
+        return;
+    };
+    let second = world.place.open().await;
+    let eldest = [world.store.is_eldest().await, second.is_eldest().await];
+    assert_eq!(eldest.map(Result::unwrap), [true, false]);
+    drop(world.store);
+    assert!(second.is_eldest().await.unwrap());
 }

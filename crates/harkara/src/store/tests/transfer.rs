@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use harkara_core::delivery::Withheld;
 use harkara_core::id::{MandateId, NotificationRef, ReplayJobId};
 use harkara_core::replay::{Definition, Done, Job, JobState, Standing};
+use harkara_core::retention::Retention;
 
 use super::*;
 use crate::store::transfer::{PAGE, TABLES, transfer};
@@ -91,6 +92,11 @@ async fn filled() -> Place {
     }
     store.put_endpoint(&endpoint("ep_2"), 0).await.unwrap();
 
+    // Long ago, so that all that is left of it is what is known afterwards.
+    let mut long_ago = Commit::new(ms(), at(0));
+    long_ago.events.push(event("forgotten", "o-0"));
+    long_ago.events[0].deliveries.clear();
+    store.commit(long_ago).await.unwrap();
     let mut row = order("Own-1", 1);
     row.refs = vec![
         (RefKind::TxnUuid, "moz1".to_owned()),
@@ -197,6 +203,14 @@ async fn filled() -> Place {
     };
     let stored = world.store.insert_replay_job(job, None, 1);
     assert!(stored.await.unwrap());
+    let retention = Retention {
+        bodies: Duration::from_secs(1),
+        events: Duration::from_secs(1),
+    };
+    world.store.mark(retention, at(5)).await.unwrap();
+    for kept in [Kept::Bodies, Kept::Events] {
+        assert_eq!(world.store.forget(kept, vec![1..=1]).await.unwrap(), 1);
+    }
     world.store.close().await;
     world.place
 }

@@ -198,7 +198,7 @@ const SNAPSHOT_ORDER: &str = "
     insert into orders (subject, merchant, order_id, position, version, origin, status, customer_id,
         created_at, updated_at)
     values (?1, ?2, ?3, ?4, 1, 'foreign', ?5, ?6, ?7, ?7)
-    on conflict (subject) do update set position = excluded.position,
+    on conflict (subject) do update set position = excluded.position, doc = null,
         version = orders.version + 1, status = excluded.status,
         customer_id = excluded.customer_id, updated_at = excluded.updated_at
     where orders.origin = 'foreign'";
@@ -207,7 +207,7 @@ const SNAPSHOT_MANDATE: &str = "
     insert into mandates (merchant_id, mandate_id, position, version, origin, status, customer_id,
         created_at)
     values (?1, ?2, ?3, 1, 'foreign', ?4, ?5, ?6)
-    on conflict (merchant_id, mandate_id) do update set position = excluded.position,
+    on conflict (merchant_id, mandate_id) do update set position = excluded.position, doc = null,
         version = mandates.version + 1, status = excluded.status,
         customer_id = excluded.customer_id
     where mandates.origin = 'foreign'";
@@ -217,7 +217,7 @@ const SNAPSHOT_NOTIFICATION: &str = "
         created_at)
     values (?1, ?2, ?3, 1, 'foreign', ?4, ?5)
     on conflict (merchant_id, object_reference_id) do update set position = excluded.position,
-        version = notifications.version + 1, status = excluded.status
+        doc = null, version = notifications.version + 1, status = excluded.status
     where notifications.origin = 'foreign'";
 
 fn snapshot(

@@ -108,7 +108,8 @@ pub(in crate::store) fn insert_replay(
     let merchant = pen.word(delivery.merchant_id.as_str())?;
     let id = pack_id(prefix::EVENT, delivery.event_id.as_str());
     let key = params![id, merchant];
-    let born = pen.find(sql, key, |row| {
+    // Nobody drops the body until the delivery is there, or it is gone already.
+    let born = pen.rows_locking((sql, "for key share of b"), key, |row| {
         Ok(Born {
             position: row.get(0)?,
             sequence: row.get(1)?,
@@ -118,8 +119,10 @@ pub(in crate::store) fn insert_replay(
             body: Bytes::from(row.get::<_, Vec<u8>>(5)?),
         })
     })?;
-    let born =
-        born.ok_or_else(|| DbError::stale(format!("event {} does not exist", delivery.event_id)))?;
+    let born = born.into_iter().next().ok_or_else(|| {
+        let event_id = &delivery.event_id;
+        DbError::stale(format!("event {event_id} does not exist, or not its body"))
+    })?;
     let number = next_delivery(pen, born.position)?;
     let claimed = insert_delivery(
         pen,

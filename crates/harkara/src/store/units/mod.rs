@@ -1,5 +1,5 @@
-//! What units do, statement by statement: the hot four (commit, claim, settle, sweep) and what they
-//! share.
+//! What units do, statement by statement: the hot four (commit, claim, settle, sweep), what they share,
+//! and what goes on slowly beside them.
 //!
 //! A unit runs in a transaction that `batch.rs` has begun, perhaps beside others, and knows nothing of
 //! it. The statements are the same for both engines. `Store` hands units to the committer.
@@ -8,6 +8,7 @@ mod aggregates;
 pub(super) mod ahead;
 pub(super) mod claim;
 pub(super) mod commit;
+pub(super) mod forget;
 pub(super) mod place;
 pub(super) mod pull_in;
 pub(super) mod settle;

@@ -240,11 +240,17 @@ const SELECT_MANDATES: &str = "
     select m.*, b.body from mandates m
     left join event_bodies b on b.position = m.position";
 
-/// Whether an order (`o`) is notified, from the events about it.
+/// Whether an order (`o`) is notified, from the events about it and from what is known of those that
+/// are deleted.
 pub(super) fn notified_order() -> String {
     let events = "select 1 from events e
         where e.subject = o.subject";
-    format!("(exists ({events} and {HAD}) and not exists ({events} and {OWED}))")
+    let forgotten = "select 1 from forgotten_subjects f
+        where f.subject = o.subject";
+    format!(
+        "((exists ({events} and {HAD}) or exists ({forgotten} and f.had = 1))
+        and not exists ({events} and {OWED}) and not exists ({forgotten} and f.owed = 1))"
+    )
 }
 
 pub(super) fn select_orders(wanted: &str) -> String {
@@ -273,23 +279,25 @@ fn wanted_orders(notified: Option<bool>) -> String {
     )
 }
 
-/// Our own document, or what a foreign ledger said in the event that the row names.
+/// Our own document, or what a foreign ledger said: in the event that the row names, or in the body
+/// that it has kept of it.
 fn read_doc(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
-    let own: Option<Vec<u8>> = row.get("doc")?;
-    match own {
-        Some(frame) => Ok(bodies.unpack_text(&frame)?),
-        None => content(row, bodies),
+    let here: Option<Vec<u8>> = row.get("doc")?;
+    match (row.word("origin")?, here) {
+        (Origin::Own, Some(doc)) => Ok(bodies.unpack_text(&doc)?),
+        (Origin::Foreign, Some(body)) => content(&body, bodies),
+        (Origin::Own | Origin::Foreign, None) => content(&row.get::<_, Vec<u8>>("body")?, bodies),
     }
 }
 
 /// The text under the one key of an event's `content`.
-fn content(row: &Row<'_>, bodies: &Bodies) -> Result<String, DbError> {
+fn content(body: &[u8], bodies: &Bodies) -> Result<String, DbError> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
         content: BTreeMap<Cow<'a, str>, &'a RawValue>,
     }
-    let body = bodies.unpack(&row.get::<_, Vec<u8>>("body")?)?;
+    let body = bodies.unpack(body)?;
     let envelope: Envelope<'_> = serde_json::from_slice(&body)?;
     let one = envelope.content.into_values().next();
     Ok(one.map_or_else(String::new, |json| json.get().to_owned()))

@@ -54,8 +54,8 @@ impl EventFilter {
 /// What is asked of the feed.
 #[derive(Clone, Debug, Default)]
 pub struct FeedAsk {
-    /// The position to go on after; 0 is the beginning.
-    pub after: i64,
+    /// The position to go on after; `None` is the beginning of what is kept.
+    pub after: Option<i64>,
     pub filter: EventFilter,
     pub limit: usize,
     /// Whether the events come with their bodies.
@@ -68,12 +68,19 @@ pub struct FeedPage {
     pub events: Vec<(EventView, Option<Bytes>)>,
     /// The position that was read up to: what to ask for next.
     pub next: i64,
+    /// Events came after the position that was asked for, and are deleted. Events of one subject have
+    /// numbers, which show that by themselves.
+    pub has_gap: bool,
 }
 
 impl FeedPage {
     fn up_to_last(events: Vec<(EventView, Option<Bytes>)>, after: i64) -> Self {
         let next = events.last().map_or(after, |(event, _)| event.position);
-        Self { events, next }
+        Self {
+            events,
+            next,
+            has_gap: false,
+        }
     }
 }
 
@@ -101,7 +108,7 @@ pub(super) const EVENTS: &str = "events e
 const BODIES: &str = "left join event_bodies b on b.position = e.position";
 
 /// Some endpoint that event `e` was meant for does not have it.
-pub(super) const OWED: &str = "
+pub(in crate::store) const OWED: &str = "
     exists (select 1 from deliveries d
         where d.delivery between e.position * 65536 and e.position * 65536 + 65535
           and d.kind = 'event' and d.state not in ('delivered', 'withheld')
@@ -110,7 +117,7 @@ pub(super) const OWED: &str = "
                 and r.endpoint = d.endpoint and r.kind = 'replay' and r.state = 'delivered'))";
 
 /// Some endpoint has event `e`.
-pub(super) const HAD: &str = "
+pub(in crate::store) const HAD: &str = "
     exists (select 1 from deliveries d
         where d.delivery between e.position * 65536 and e.position * 65536 + 65535
           and d.kind <> 'test' and d.state = 'delivered')";
@@ -128,12 +135,12 @@ pub(super) fn notified() -> String {
 }
 
 impl Store {
-    /// One event with the bytes that every attempt sends.
+    /// One event with the bytes that every attempt sends, for as long as they are kept.
     pub async fn event(
         &self,
         merchant_id: &MerchantId,
         event_id: &EventId,
-    ) -> Result<Option<(EventView, Bytes)>, DbError> {
+    ) -> Result<Option<(EventView, Option<Bytes>)>, DbError> {
         let sql = format!(
             "{}, b.body from {EVENTS} {BODIES} where e.merchant = ?1 and e.event_id = ?2",
             select_events()
@@ -144,17 +151,15 @@ impl Store {
             let merchant = word(conn, merchant_id.as_str())?;
             let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
             let found = conn.first(&sql, wanted, |row| {
-                Ok((read_event(row)?, row.get::<_, Vec<u8>>("body")?))
+                Ok((read_event(row)?, read_body(row, &bodies)?))
             })?;
-            found
-                .map(|(event, frame)| Ok((event, bodies.unpack(&frame)?)))
-                .transpose()
+            Ok(found)
         })
         .await
     }
 
     /// A merchant's events after a position, in commit order: the feed. Nothing is ever inserted
-    /// at or before a position that was once seen.
+    /// at or before a position that was once seen. It begins where none is missing any more.
     pub async fn feed(&self, merchant_id: &MerchantId, ask: FeedAsk) -> Result<FeedPage, DbError> {
         self.feed_within(merchant_id, ask, Bounds::USUAL).await
     }
@@ -216,17 +221,30 @@ fn feed(
 ) -> Result<FeedPage, DbError> {
     let filter = &ask.filter;
     let Some(wanted) = Wanted::of(conn, merchant_id, filter)? else {
-        return Ok(FeedPage::up_to_last(Vec::new(), ask.after));
+        return Ok(FeedPage::up_to_last(Vec::new(), ask.after.unwrap_or(0)));
     };
     let Wanted {
         merchant,
         subject,
         name,
     } = wanted;
+    let beginning = match &filter.subject {
+        Some(_) => 0,
+        None => conn
+            .first(BEGINNING, params![merchant], |row| row.get(0))?
+            .unwrap_or(0),
+    };
+    let after = ask.after.unwrap_or(beginning);
+    if after < beginning {
+        return Ok(FeedPage {
+            has_gap: true,
+            ..FeedPage::up_to_last(Vec::new(), after)
+        });
+    }
     let end = match filter.passes_over() {
         true => {
             let last = count(bounds.rows.saturating_sub(1));
-            let wanted = params![merchant, ask.after, subject, last];
+            let wanted = params![merchant, after, subject, last];
             conn.first(&window_sql(filter), wanted, |row| row.get(0))?
         }
         false => None,
@@ -235,7 +253,7 @@ fn feed(
     let end = end.filter(|end| *end <= horizon);
     let wanted = params![
         merchant,
-        ask.after,
+        after,
         subject,
         end.unwrap_or(horizon),
         name,
@@ -244,7 +262,7 @@ fn feed(
     let (mut events, mut bytes, mut full) = (Vec::new(), 0, false);
     conn.each(&page_sql(ask), wanted, &mut |row| {
         let body = match ask.bodies {
-            true => Some(packed.unpack(&row.get::<_, Vec<u8>>("body")?)?),
+            true => read_body(row, packed)?,
             false => None,
         };
         bytes += body.as_ref().map_or(0, Bytes::len);
@@ -259,9 +277,13 @@ fn feed(
         && !full
         && let Some(next) = end
     {
-        return Ok(FeedPage { events, next });
+        return Ok(FeedPage {
+            events,
+            next,
+            has_gap: false,
+        });
     }
-    Ok(FeedPage::up_to_last(events, ask.after))
+    Ok(FeedPage::up_to_last(events, after))
 }
 
 /// Which events a filter is about, before they are looked at, and in which order they are found. The
@@ -278,6 +300,10 @@ fn range(filter: &EventFilter) -> (&'static str, &'static str) {
         ),
     }
 }
+
+/// The position after which none of a merchant's events is missing, if that is not all of them.
+const BEGINNING: &str = "
+    select position from forgotten_feeds where merchant = ?1";
 
 /// The last position that a page may look at, if more follow.
 fn window_sql(filter: &EventFilter) -> String {
@@ -317,6 +343,12 @@ pub(super) fn event_of(
     let merchant = word(conn, merchant_id.as_str())?;
     let wanted = params![merchant, pack_id(prefix::EVENT, event_id.as_str())];
     conn.first(&sql, wanted, read_event)
+}
+
+/// `None` for a body that is kept no longer.
+fn read_body(row: &Row<'_>, packed: &Bodies) -> Result<Option<Bytes>, DbError> {
+    let frame: Option<Vec<u8>> = row.get("body")?;
+    Ok(frame.map(|frame| packed.unpack(&frame)).transpose()?)
 }
 
 pub(super) fn read_event(row: &Row<'_>) -> Result<EventView, DbError> {

@@ -10,12 +10,14 @@ use super::events::{EventView, event_of};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
 use crate::store::error::DbError;
-use crate::store::sql::Sql;
+use crate::store::sql::{Sql, params};
 
 /// An event and all that was done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventHistory {
     pub event: EventView,
+    /// Whether there is anything that could be sent again.
+    pub has_body: bool,
     /// Oldest first: one per endpoint, then replays.
     pub deliveries: Vec<DeliveryHistory>,
 }
@@ -47,7 +49,13 @@ impl Store {
                 .into_iter()
                 .map(|delivery| history((conn, &bodies), &merchant_id, delivery))
                 .collect::<Result<_, _>>()?;
-            Ok(Some(EventHistory { event, deliveries }))
+            let sql = "select 1 as one from event_bodies where position = ?1";
+            let body = conn.first(sql, params![event.position], |_| Ok(()))?;
+            Ok(Some(EventHistory {
+                event,
+                has_body: body.is_some(),
+                deliveries,
+            }))
         })
         .await
     }

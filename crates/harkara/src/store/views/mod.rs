@@ -16,6 +16,7 @@ pub use deliveries::{AttemptView, Counts, DeliveryView};
 #[cfg(test)]
 pub(in crate::store) use events::{Bounds, page_sql};
 pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
+pub(in crate::store) use events::{HAD, OWED};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
 #[cfg(test)]
