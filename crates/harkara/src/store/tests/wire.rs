@@ -228,10 +228,9 @@ async fn walk(side: Side, when: When) {
     let expected = format!("{0} {0} {plays} {0}", 2 * plays);
     assert_eq!(cut.direct.text(counts).await, expected);
     assert_eq!(cut.direct.list(ORPHANS).await, "");
-    // Both kinds were there: commits that had been made, and some that had not.
-    if (side, when) != (Side::Client, When::Before) {
-        assert!(cut.seen.made > 0, "{:?}", cut.seen);
-    }
+    // Where the commit itself was cut nobody knew whether it was made. Which of them were varies from run
+    // to run, for a node's other messages are counted as well.
+    assert!(cut.seen.unknown > 0, "{:?}", cut.seen);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
