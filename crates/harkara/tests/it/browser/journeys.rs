@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use harkara::receiver::{Arrival, Reply};
 use http::StatusCode;
 
-use super::driver::Scripts;
+use super::driver::{Browser, Scripts};
 use super::{NAME, PASSWORD, Stage};
 
 #[tokio::test]
@@ -72,6 +72,45 @@ async fn an_endpoint_is_set_and_another_version_looked_at_before_it_is_saved() {
         stage.go("/webhooks").await;
         let row = browser.text("//tr[contains(., '/hooks')]").await;
         assert!(row.contains("2015-01-01"), "{row}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn a_payment_turns_to_notified_while_somebody_looks() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        stage.shop.listen(&stage.receiver).await;
+        let order = [("order_id", "a-1"), ("amount", "8")];
+        stage.shop.post("/orders", &order).await.ok();
+        let payment = [
+            ("order_id", "a-1"),
+            ("payment_method_type", "NB"),
+            ("dummy_outcome", "PENDING"),
+        ];
+        let sent = stage.shop.post("/txns", &payment).await;
+        stage.go("/orders").await;
+        let browser = &stage.browser;
+        let row = browser.text("//tr[contains(., 'a-1')]").await;
+        assert!(row.contains("PENDING_VBV"), "{row}");
+        browser.run("document.body.dataset.same = 'yes'").await;
+
+        let customer = Browser::open(scripts).await;
+        customer.go(sent.location()).await;
+        customer.sees("Pay for order a-1").await;
+        customer.click("//button[@value='CHARGED']").await;
+        customer.sees("The order is paid.").await;
+
+        let told =
+            "//tr[contains(., 'a-1')][contains(., 'CHARGED')][contains(., 'notified: True')]";
+        match scripts {
+            Scripts::On => {
+                browser.text(told).await;
+                let same = browser.run("return document.body.dataset.same").await;
+                assert_eq!(same, "yes", "nobody asked for the page again");
+            }
+            Scripts::Off => browser.reload_until(told).await,
+        }
     }
 }
 
