@@ -39,9 +39,11 @@ pub(in crate::store) const OLD_EVENTS: &str = "
     from events e
     where e.position > ?1 and e.position <= ?2 order by e.position limit ?3";
 
-/// Nothing needs an answer that nobody has asked for again.
+/// Nothing needs an answer that nobody has asked for again. The newest stays in any case, for its number
+/// is where the next goes on.
 pub(in crate::store) const OLD_KEYS: &str = "
-    select entry as number, 0 as is_needed from idempotency_keys
+    select entry as number, entry = (select max(entry) from idempotency_keys) as is_needed
+    from idempotency_keys
     where entry > ?1 and entry <= ?2 order by entry limit ?3";
 
 /// Not the newest that a merchant was told: its position is where the next goes on.

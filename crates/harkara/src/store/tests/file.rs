@@ -213,6 +213,8 @@ async fn what_is_old_is_found_by_its_number() {
     SEARCH events
 
     SEARCH idempotency_keys USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)
+    SCALAR SUBQUERY 1
+    SEARCH idempotency_keys
 
     SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)
     LIST SUBQUERY 2
