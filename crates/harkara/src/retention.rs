@@ -98,8 +98,11 @@ impl Keeper {
         match self.step(now).await {
             Ok(()) if self.left.is_empty() => IDLE,
             Ok(()) => PAUSE,
-            // Somebody is just sending one of these again, or the disk is full; that is told elsewhere.
-            Err(error) if error.kind == DbErrorKind::Busy => FAILED,
+            // Somebody is just sending one of these again, or the disk is full.
+            Err(error) if error.kind == DbErrorKind::Busy => {
+                tracing::warn!(cause = %error.source, "cannot delete what is old just now");
+                FAILED
+            }
             Err(error) => {
                 tracing::error!(%error, source = %error.source, "failed to delete what is old");
                 FAILED
