@@ -2,7 +2,8 @@
 //!
 //! One thread owns the writing connection, so no two writes ever race. While one batch is flushed the
 //! next is written, so what is flushed is in `flusher.rs`. What a unit does is in `units/`; this file
-//! knows only queueing, savepoints and transactions. `Store` is its one caller.
+//! knows only queueing, savepoints and transactions, and which units make a round (`rounds.rs`).
+//! `Store` is its one caller.
 
 pub(super) mod flusher;
 pub mod pace;

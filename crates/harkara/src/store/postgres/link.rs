@@ -125,30 +125,33 @@ impl Link {
 
     /// Runs a statement of ours that takes nothing and gives nothing.
     pub(super) fn batch(&self, sql: &str) -> Result<(), DbError> {
-        self.with(|open, begins| open.wait(begins, open.client.batch_execute(sql)))
+        self.with(|open| open.wait(&self.begins, open.client.batch_execute(sql)))
     }
 
     pub(super) fn execute(&self, sql: &str, params: Params<'_>) -> Result<usize, DbError> {
-        let changed = self.with(|open, begins| {
+        let changed = self.with(|open| {
             let statement = open.prepare(sql)?;
             let values = values(params.iter());
-            open.wait(begins, open.client.execute(&statement, &refs(&values)))
+            open.wait(
+                &self.begins,
+                open.client.execute(&statement, &refs(&values)),
+            )
         })?;
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
     pub(super) fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, DbError> {
-        self.with(|open, begins| {
+        self.with(|open| {
             let statement = open.prepare(sql)?;
             let values = values(params.iter());
-            open.wait(begins, open.client.query(&statement, &refs(&values)))
+            open.wait(&self.begins, open.client.query(&statement, &refs(&values)))
         })
     }
 
     /// Runs writes, each for all of its rows and one after another, and counts the rows that each
     /// changed. They are sent together; after one that fails the server carries out no other.
     pub(super) fn execute_all(&self, writes: &[Many]) -> Result<Vec<usize>, DbError> {
-        let changed = self.with(|open, begins| {
+        let changed = self.with(|open| {
             let prepared = writes
                 .iter()
                 .map(|(sql, rows)| open.prepare_write(sql, rows));
@@ -157,7 +160,7 @@ impl Link {
             let each = prepared.iter().map(|(statement, lists)| {
                 Box::pin(async { client.execute(statement, &refs(lists)).await })
             });
-            open.wait(begins, in_order(each.collect()))
+            open.wait(&self.begins, in_order(each.collect()))
         })?;
         let changed = changed.into_iter();
         Ok(changed
@@ -168,7 +171,7 @@ impl Link {
     /// Runs queries, each for all of its rows and one after another. The last column of an answer says
     /// for which row it is, counted from one.
     pub(super) fn query_all(&self, queries: &[Many]) -> Result<Vec<Vec<Row>>, DbError> {
-        self.with(|open, begins| {
+        self.with(|open| {
             let prepared = queries.iter().map(|(sql, rows)| {
                 let one = open.prepare(sql)?;
                 let many = open.prepare(&many::query(sql, one.params()))?;
@@ -179,7 +182,7 @@ impl Link {
             let each = prepared.iter().map(|(statement, lists)| {
                 Box::pin(async { client.query(statement, &refs(lists)).await })
             });
-            open.wait(begins, in_order(each.collect()))
+            open.wait(&self.begins, in_order(each.collect()))
         })
     }
 
@@ -190,7 +193,7 @@ impl Link {
         columns: &str,
         rows: &[Vec<Datum>],
     ) -> Result<(), DbError> {
-        self.with(|open, begins| {
+        self.with(|open| {
             let shape = open.prepare(&format!("select {columns} from {table}"))?;
             let types = shape.columns().iter().map(|column| column.type_().clone());
             let types: Vec<Type> = types.collect();
@@ -206,16 +209,16 @@ impl Link {
                 }
                 copy.finish().await.map(drop)
             };
-            open.wait(begins, copying)
+            open.wait(&self.begins, copying)
         })
     }
 
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut Opened, bool) -> Result<T, postgres::Error>,
+        work: impl FnOnce(&mut Opened) -> Result<T, postgres::Error>,
     ) -> Result<T, DbError> {
         match self.open.borrow_mut().as_mut() {
-            Some(open) => Ok(work(open, self.begins.replace(false))?),
+            Some(open) => Ok(work(open)?),
             None => Err(DbError::new(DbErrorKind::Busy, "the connection was lost")),
         }
     }
@@ -246,14 +249,15 @@ impl Opened {
     /// Waits for what was asked of the client; a transaction that is to begin begins before it.
     fn wait<T>(
         &self,
-        begins: bool,
+        begins: &Cell<bool>,
         asked: impl Future<Output = Result<T, postgres::Error>>,
     ) -> Result<T, postgres::Error> {
         self.runtime.block_on(async {
-            if !begins {
+            if !begins.replace(false) {
                 return asked.await;
             }
-            let (begun, asked) = tokio::join!(self.client.batch_execute("begin"), asked);
+            // The first thing that each does is to send, and that they do in this order.
+            let (begun, asked) = tokio::join!(biased; self.client.batch_execute("begin"), asked);
             begun.and(asked)
         })
     }
@@ -262,7 +266,8 @@ impl Opened {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.wait(false, self.client.prepare(&numbered(sql)))?;
+        let text = numbered(sql);
+        let statement = self.runtime.block_on(self.client.prepare(&text))?;
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }

@@ -276,7 +276,7 @@ impl Session for Writing {
         rows: &[Vec<Datum>],
     ) -> Result<(), DbError> {
         self.noting(self.link.copy(table, &columns.join(", "), rows))?;
-        self.changes.set(self.changes.get() + rows.len() as u64);
+        self.count(rows.len());
         Ok(())
     }
 
