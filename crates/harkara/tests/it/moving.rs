@@ -83,6 +83,21 @@ async fn arrived(receiver: &MerchantServer, order_id: &str) {
 }
 
 /// Run when the tests are run on Postgres.
+/// Waits until what arrived is known to have arrived.
+async fn settled(shop: &Merchant) {
+    let all = async || {
+        let events = shop.get("/events?limit=100").await.ok();
+        let events = events["events"].as_array().unwrap().clone();
+        events.iter().all(|event| event["notified"] == true)
+    };
+    let again = async {
+        while !all().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_moved_to_postgres_and_back_and_goes_on_each_time() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
@@ -126,6 +141,7 @@ async fn a_store_is_moved_to_postgres_and_back_and_goes_on_each_time() {
     let created = r#"{"events":{"ORDER_CREATED":true}}"#;
     here.json(Method::PATCH, &endpoint, created).await.ok();
     order(&here, &receiver, "sent").await;
+    settled(&here).await;
     here.json(Method::POST, &format!("{endpoint}/pause"), "{}")
         .await
         .ok();
@@ -148,17 +164,7 @@ async fn a_store_is_moved_to_postgres_and_back_and_goes_on_each_time() {
         .ok();
     arrived(&receiver, "kept").await;
     order(&there, &receiver, "there").await;
-    let settled = async || {
-        let events = there.get("/events?limit=100").await.ok();
-        events["events"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|event| event["notified"] == true)
-    };
-    while !settled().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    settled(&there).await;
     let before = seen(&there).await;
     let said = stop_and_move(process, &url, &file(third));
     assert_eq!((rows(&said, "orders"), rows(&said, "deliveries")), (3, 3));

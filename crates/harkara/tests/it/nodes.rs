@@ -39,6 +39,8 @@ mod upgrades;
 
 const NODES: usize = 3;
 const PUBLISHERS: u64 = 6;
+/// Events that arrive between two faults.
+const MEANWHILE: usize = 100;
 
 /// Longer than it takes to notice that a node is gone and to send what it had, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,6 +128,13 @@ impl World {
         let path = format!("/endpoints/{}", endpoint_id(shop).await);
         let changes = changes.to_string();
         shop.json(Method::PATCH, &path, &changes).await.ok();
+    }
+
+    /// Waits until so many more events have arrived.
+    async fn go_on(&self, more: usize) {
+        let enough = self.receiver.arrivals().len() + more;
+        let arrived = self.receiver.until(|all| all.len() >= enough, PATIENCE);
+        arrived.await.unwrap();
     }
 
     /// What a query of the store finds, one text.
@@ -276,16 +285,21 @@ impl Cluster {
             arrivals.unwrap_or_else(|_| panic!("{left:?} of those acknowledged are missing"));
 
         let there = first_arrivals(&arrivals);
-        for (n, (place, _)) in &there {
-            let (count, publisher) = (n / PUBLISHERS, n % PUBLISHERS);
-            if count % 3 > 0 {
-                let before = (count - 1) * PUBLISHERS + publisher;
-                assert!(there[&before].0 < *place, "event {n} came before {before}");
-            }
-        }
+        check_order(&there, 3);
         let delays = acknowledged.iter().map(|(n, at)| there[n].1.since(*at));
         let longest = delays.max().unwrap();
         (acknowledged.len(), world.receiver.repeats(), longest)
+    }
+}
+
+/// Each order's events, so many, came one after another.
+fn check_order(there: &BTreeMap<u64, (usize, Timestamp)>, of_order: u64) {
+    for (n, (place, _)) in there {
+        let (count, publisher) = (n / PUBLISHERS, n % PUBLISHERS);
+        if count % of_order > 0 {
+            let before = (count - 1) * PUBLISHERS + publisher;
+            assert!(there[&before].0 < *place, "event {n} came before {before}");
+        }
     }
 }
 
@@ -318,33 +332,13 @@ async fn nodes_killed_at_random_lose_nothing_that_was_acknowledged() {
     let (acknowledged, repeats, longest) = cluster.finish(&world).await;
     // A death is noticed within 7 seconds; whoever takes over may be the next to die.
     assert!(longest < PATIENCE, "one came after {longest:?}");
-    // What a node has in flight is bounded by its permits at this endpoint.
-    assert!(repeats as u64 <= kills * 64, "{repeats} repeats");
+    // What a node has in flight is bounded by its part of the permits at this endpoint.
+    let in_flight = 64_u64.div_ceil(NODES as u64);
+    assert!(repeats as u64 <= kills * in_flight, "{repeats} repeats");
     println!(
         "{kills} kills of {NODES} nodes: {acknowledged} acknowledged, all arrived in order, {repeats} \
          twice; the longest came {longest:?} after its acknowledgement"
     );
-}
-
-/// As an upgrade would: each node in turn is told to stop, and another takes its place. Publishers turn
-/// to another node until one has acknowledged; how often they hear no is not what is shown here.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_replaced_one_by_one_lose_nothing_and_repeat_nothing() {
-    let Some(world) = World::new().await else {
-        return;
-    };
-    let mut cluster = Cluster::start(&world);
-    for round in 0..2 * NODES {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let node = round % NODES;
-        cluster.nodes[node].signal("TERM");
-        let status = cluster.nodes[node].child.wait().unwrap();
-        assert_eq!(status.code(), Some(0));
-        cluster.replace(node, world.start(node));
-    }
-    let (acknowledged, repeats, longest) = cluster.finish(&world).await;
-    assert_eq!(repeats, 0, "what was in flight had ended");
-    println!("{acknowledged} acknowledged, none twice, the longest took {longest:?}");
 }
 
 /// A Postgres that is killed takes back nothing that was acknowledged, and the nodes find it again.
@@ -361,7 +355,7 @@ async fn a_postgres_that_is_killed_again_and_again_loses_nothing() {
     let world = World::storing(tempfile::tempdir().unwrap(), store, |_| None).await;
     let mut cluster = Cluster::start(&world);
     for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        world.go_on(MEANWHILE).await;
         postgres.kill().unwrap();
         postgres.go_on().unwrap();
     }

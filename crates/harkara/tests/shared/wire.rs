@@ -62,7 +62,8 @@ impl Wire {
         );
         let gate: Arc<Gate> = Arc::new(gate);
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+            for client in listener.incoming() {
+                let Ok(client) = client else { continue };
                 // A server that is not there hangs up.
                 if let Ok(there) = dial(&server) {
                     carry(client, there, &gate);

@@ -5,9 +5,6 @@
 
 use super::*;
 
-/// What the nodes deliver before and after each failover.
-const MEANWHILE: usize = 100;
-
 /// Two servers, of which one follows the other. It takes a few seconds to make one.
 struct Pair {
     servers: [Postgres; 2],
@@ -111,16 +108,11 @@ async fn a_standby_that_is_promoted_has_all_that_was_acknowledged() {
         durability.contains("synchronous standbys standby"),
         "{durability}"
     );
-    let go_on = async || {
-        let enough = world.receiver.arrivals().len() + MEANWHILE;
-        let arrived = world.receiver.until(|all| all.len() >= enough, PATIENCE);
-        arrived.await.unwrap();
-    };
     let failovers = failovers();
     for failover in 1..=failovers {
-        go_on().await;
+        world.go_on(MEANWHILE).await;
         pair.fail_over();
-        go_on().await;
+        world.go_on(MEANWHILE).await;
         // Back the other way: the one that was killed is made a standby of the other.
         if failover < failovers {
             pair.follow().await;

@@ -7,8 +7,12 @@ async fn two(world: &World, settings: &[(&'static str, String)]) -> [ServerProce
     let nodes = [0, 1].map(|node| world.start_with(node, settings));
     let known = "select string_agg(node::text, ' ' order by node) from nodes";
     asked_until(&async || world.ask(known).await, |nodes| nodes == "2 3").await;
-    // Number 2 sees that there are two at its next beat.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    // Number 2 counts them with each beat: one may have begun before, the next has not.
+    let beat = "select seen_at::text from nodes where node = 2";
+    for _ in 0..2 {
+        let last = world.ask(beat).await;
+        asked_until(&async || world.ask(beat).await, |seen_at| *seen_at != last).await;
+    }
     nodes
 }
 

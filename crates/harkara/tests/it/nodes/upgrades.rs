@@ -83,7 +83,7 @@ async fn nodes_replaced_one_by_one_fail_no_call_that_is_made_once_more() {
         callers.spawn(call(caller, to, stop.clone()));
     }
     for round in 0..2 * NODES {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.go_on(MEANWHILE).await;
         let node = round % NODES;
         nodes[node].signal("TERM");
         assert_eq!(nodes[node].child.wait().unwrap().code(), Some(0));
@@ -102,7 +102,8 @@ async fn nodes_replaced_one_by_one_fail_no_call_that_is_made_once_more() {
         let there = first_arrivals(arrivals);
         acknowledged.iter().all(|n| there.contains_key(n))
     };
-    world.receiver.until(all_there, PATIENCE).await.unwrap();
+    let arrivals = world.receiver.until(all_there, PATIENCE).await.unwrap();
+    check_order(&first_arrivals(&arrivals), 2);
     println!(
         "{} nodes replaced: {sum:?}, {} events arrived",
         2 * NODES,
