@@ -5,7 +5,7 @@
 # it, and publishers, receivers and Postgres have the rest. Every node has a publisher, a merchant and a
 # receiver of its own. Needs root, psql, and an empty database that it may make schemas in:
 #
-#   bench/second-node.sh 'postgres:///postgres?host=/tmp/pg&user=harkara' [PERCENT [COUNT [NODES]]]
+#   bench/second-node.sh 'postgres:///postgres?host=/run/postgresql&user=harkara' [PERCENT [COUNT [NODES]]]
 #
 # after `cargo build --profile dist -p harkara` and `cargo build --release -p webhook-bench`. Prints, for one
 # node and then for NODES (2), what each delivered in a second.

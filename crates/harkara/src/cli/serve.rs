@@ -96,9 +96,7 @@ impl Greeting {
         }
         if let Some(link) = &app.owner_link {
             anstream::println!();
-            anstream::println!(
-                "Nobody can sign in to the dashboard yet. Its owner does so here, once:"
-            );
+            anstream::println!("Whoever opens this link first becomes an owner of the dashboard:");
             anstream::println!("  {link}");
         }
         let Some(first) = &app.first_start else {
