@@ -212,7 +212,8 @@ impl Store {
         .await
     }
 
-    /// Gives a member another role, or none, and signs them out. `now_is` is the role that was seen.
+    /// Gives a member another role, or none, signs them out, and ends the links that they made and those
+    /// that were made for them. `now_is` is the role that was seen.
     pub async fn change_member(
         &self,
         (merchant_id, user_id): (&MerchantId, &str),
@@ -225,6 +226,7 @@ impl Store {
             if change == MemberChange::Done {
                 let sql = "delete from sessions where user_id = ?1";
                 pen.execute(sql, params![user_id])?;
+                delete_links(pen, &user_id)?;
                 audit::add(pen, &entry)?;
             }
             Ok(change)
@@ -271,6 +273,14 @@ fn change_member(
     })
 }
 
+/// No link may do what its maker may do no longer, or let anybody be what somebody has become since.
+fn delete_links(pen: &Pen, user_id: &str) -> Result<(), DbError> {
+    let sql = "
+        delete from links where user_id = ?1
+            or made_by = (select name from users where user_id = ?1)";
+    pen.execute(sql, params![user_id]).map(drop)
+}
+
 fn put_link(pen: &Pen, link: &Link, entry: &AuditEntry) -> Result<(), DbError> {
     if link.kind == LinkKind::First {
         pen.execute("delete from links where kind = 'first'", params![])?;
@@ -303,13 +313,23 @@ fn use_link(pen: &Pen, hash: &str, new: &NewUser, entry: &AuditEntry) -> Result<
     let Some(link) = found else {
         return Ok(Used::Gone);
     };
-    let taken = pen.find(
-        "select user_id from users where name_key = ?1",
-        params![name_key(&new.name)],
-        |row| row.get::<_, String>(0),
-    )?;
-    if taken.is_some() && link.user_id.is_none() {
-        return Ok(Used::NameTaken);
+    match &link.user_id {
+        // Whoever asked for it saw them in this role, and may have had no right to reset another.
+        Some(user_id) => {
+            let sql = "
+                select 1 from memberships where user_id = ?1 and merchant_id = ?2 and role = ?3";
+            let seen = params![user_id, link.merchant_id.as_str(), link.role.word()];
+            if pen.find(sql, seen, |_| Ok(()))?.is_none() {
+                return Ok(Used::Gone);
+            }
+        }
+        None => {
+            let sql = "select 1 from users where name_key = ?1";
+            let key = params![name_key(&new.name)];
+            if pen.find(sql, key, |_| Ok(()))?.is_some() {
+                return Ok(Used::NameTaken);
+            }
+        }
     }
     if pen.execute("delete from links where hash = ?1", params![hash])? == 0 {
         return Ok(Used::Gone);
@@ -364,10 +384,12 @@ fn set_password(
     now: Timestamp,
 ) -> Result<(), DbError> {
     let sql = "update users set password = ?2, password_at = ?3 where user_id = ?1";
-    match pen.execute(sql, params![user_id, password, now.as_micros()])? {
-        0 => Err(DbError::stale(format!("there is no person {user_id}"))),
-        _ => Ok(()),
+    if pen.execute(sql, params![user_id, password, now.as_micros()])? == 0 {
+        return Err(DbError::stale(format!("there is no person {user_id}")));
     }
+    // Whoever holds a link for the password before it must not set another.
+    let sql = "delete from links where user_id = ?1";
+    pen.execute(sql, params![user_id]).map(drop)
 }
 
 /// The roles of one person.

@@ -155,6 +155,73 @@ async fn a_link_is_not_used_up_by_a_name_that_is_taken_and_not_used_when_old() {
 }
 
 #[tokio::test]
+async fn a_link_ends_with_the_right_to_make_it_and_with_what_it_was_made_for() {
+    let world = World::new().await;
+    world.join("asha", platform(), Role::Admin).await;
+    world.join("bela", platform(), Role::Admin).await;
+    let reset = |hash: &str| Link {
+        kind: LinkKind::Reset,
+        user_id: Some("usr_bela".to_owned()),
+        ..link(hash, platform(), Role::Admin)
+    };
+    let put = async |link: Link| {
+        let put = world.store.put_link(link, line("made a link", 10));
+        put.await.unwrap();
+    };
+    let left = async || {
+        let links = world.store.links(&platform()).await.unwrap();
+        let mut left: Vec<String> = links.into_iter().map(|link| link.hash).collect();
+        left.sort();
+        left.join(" ")
+    };
+    let change = async |user_id: &str, role| {
+        let who = (&platform(), user_id);
+        let changed =
+            world
+                .store
+                .change_member(who, (Role::Admin, Some(role)), line("changed a role", 20));
+        assert_eq!(changed.await.unwrap(), MemberChange::Done);
+    };
+    let of_bela = |hash: &str| Link {
+        made_by: "bela".to_owned(),
+        ..link(hash, platform(), Role::Admin)
+    };
+    put(link("by asha", platform(), Role::Admin)).await;
+    put(of_bela("by bela")).await;
+    put(reset("of bela")).await;
+    put(reset("of bela, again")).await;
+
+    // A password that was set makes every other link for it worthless.
+    let used = world
+        .store
+        .use_link("of bela", new_user("bela"), line("used a link", 30));
+    assert_eq!(used.await.unwrap(), Used::Done("usr_bela".to_owned()));
+    assert_eq!(left().await, "by asha by bela");
+    put(reset("one more")).await;
+    let set = world
+        .store
+        .set_password("usr_bela", "hash", "", line("changed the password", 40));
+    set.await.unwrap();
+    assert_eq!(left().await, "by asha by bela");
+
+    put(reset("for an admin")).await;
+    change("usr_bela", Role::Owner).await;
+    assert_eq!(
+        left().await,
+        "by asha",
+        "made for an admin, not for an owner"
+    );
+    // One that was asked for before and stored after is worth no more.
+    put(reset("late")).await;
+    let used = world
+        .store
+        .use_link("late", new_user("bela"), line("used a link", 50));
+    assert_eq!(used.await.unwrap(), Used::Gone);
+    change("usr_asha", Role::Support).await;
+    assert_eq!(left().await, "", "an admin made them, who is none now");
+}
+
+#[tokio::test]
 async fn a_session_is_found_with_all_that_its_owner_is() {
     let world = World::new().await;
     world.join("asha", platform(), Role::Support).await;
