@@ -105,7 +105,24 @@ pub(crate) struct Made {
 }
 
 /// Makes an endpoint.
-pub(crate) async fn make(
+async fn make(api: &Api, merchant_id: &MerchantId, settings: Settings) -> Result<Made, ApiError> {
+    let made = draft(api, merchant_id, settings).await?;
+    put(api, &made.endpoint).await?;
+    Ok(made)
+}
+
+/// Stores a new endpoint.
+pub(crate) async fn put(api: &Api, new: &Endpoint) -> Result<EndpointRow, ApiError> {
+    Ok(EndpointRow {
+        endpoint: new.clone(),
+        version: api.store.put_endpoint(new, 0).await?,
+        deleted_at: None,
+        health: None,
+    })
+}
+
+/// A new endpoint as it may be, which is not stored yet.
+pub(crate) async fn draft(
     api: &Api,
     merchant_id: &MerchantId,
     mut settings: Settings,
@@ -145,7 +162,6 @@ pub(crate) async fn make(
         let sealed = api.vault.seal(context, secret.as_bytes());
         endpoint.add_signing_secret(sealed, DEFAULT_OVERLAP, now);
     }
-    api.store.put_endpoint(&endpoint, 0).await?;
     Ok(Made {
         endpoint,
         warnings,
@@ -201,6 +217,17 @@ pub(crate) async fn set(
     let now = api.clock.now();
     let set = |endpoint: &mut Endpoint| apply(api, endpoint, settings.clone(), now);
     change(api, merchant_id, endpoint_id, now, set).await
+}
+
+/// An endpoint as these settings would make it; nothing is stored.
+pub(crate) fn would_be(
+    api: &Api,
+    endpoint: &Endpoint,
+    settings: Settings,
+) -> Result<Endpoint, ApiError> {
+    let mut endpoint = endpoint.clone();
+    apply(api, &mut endpoint, settings, api.clock.now())?;
+    Ok(endpoint)
 }
 
 /// Changes an endpoint and stores it; returns it with what `make` says of the change.

@@ -61,6 +61,7 @@ fn row(row: &AuditRow) -> Markup {
     let entry = &row.entry;
     let tone = match entry.result.as_str() {
         "done" => Tone::Good,
+        "begun" => Tone::Plain,
         _ => Tone::Warn,
     };
     html! {

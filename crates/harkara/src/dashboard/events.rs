@@ -378,8 +378,8 @@ pub(super) async fn resend_one(member: Member) -> Answer {
     let merchant_id = &member.merchant.merchant_id;
     let mut entry = member.entry(merchant_id, "resent an event", event_id.as_str());
     entry.detail = to.as_ref().map_or(String::new(), |to| format!("to {to}"));
-    member.api.store.add_to_audit(entry).await?;
-    resend::one_event(&member.api, merchant_id, &event_id, to.as_ref()).await?;
+    let act = resend::one_event(&member.api, merchant_id, &event_id, to.as_ref());
+    member.written_down(entry, act).await?;
     let event_id = segment(event_id.as_str());
     Ok(see_other(&format!(
         "{}/events/{event_id}?done=resent",

@@ -25,7 +25,7 @@ use url::form_urlencoded;
 use super::answer::harden;
 use super::fields::Fields;
 use super::session::{self, Wire};
-use crate::api::{Api, auth, body_bytes, see_other};
+use crate::api::{Api, auth, body_bytes, chain, see_other};
 use crate::error::ApiError;
 use crate::store::{AuditEntry, Memberships, User, UserSession};
 
@@ -34,6 +34,9 @@ const FORM_MAX: usize = 64 * 1024;
 
 /// What a browser calls itself is kept up to here.
 const AGENT_MAX: usize = 200;
+
+/// What a line of the audit log says besides is kept up to here.
+const DETAIL_MAX: usize = 1_000;
 
 /// What a handler answers.
 pub(super) type Answer = Result<Response, ApiError>;
@@ -367,6 +370,44 @@ impl SignedIn {
             result: "done".to_owned(),
             detail: String::new(),
         }
+    }
+
+    /// Does what is no single write of the store, with its line in the audit log stored before it:
+    /// whatever becomes of the act, it is known who asked for it, and nothing can be lost behind it.
+    ///
+    /// A handler first refuses what it can refuse by itself, makes the line with [`SignedIn::entry`] and
+    /// its `detail`, and hands over the act, which does not begin before the line is there:
+    ///
+    /// ```ignore
+    /// let mut entry = member.entry(merchant_id, "paused an endpoint", endpoint_id.as_str());
+    /// entry.detail = reason.clone();
+    /// let act = endpoints::stop(&member.api, merchant_id, &endpoint_id, Some(reason));
+    /// member.written_down(entry, act).await?;
+    /// ```
+    ///
+    /// The line's result is `begun`, whatever the entry says. If the act fails, a second line has the
+    /// code of the error as its result, and the error is returned; nothing follows an act that was done.
+    /// A write of the store that takes its entry along needs none of this: both are true, or neither is.
+    pub(super) async fn written_down<T>(
+        &self,
+        mut entry: AuditEntry,
+        act: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        entry.result = "begun".to_owned();
+        entry.detail = entry.detail.chars().take(DETAIL_MAX).collect();
+        let store = &self.api.store;
+        store.add_to_audit(entry.clone()).await?;
+        let done = act.await;
+        if let Err(error) = &done {
+            entry.result = error.code.to_owned();
+            entry.at = self.api.clock.now();
+            // The first line stands, and what the act met is what they have to know.
+            if let Err(lost) = store.add_to_audit(entry).await {
+                let lost = chain(&lost);
+                tracing::error!(code = error.code, lost, "what failed was not written down");
+            }
+        }
+        done
     }
 }
 

@@ -364,8 +364,8 @@ pub(super) async fn resend_all(member: Member) -> Answer {
     let order_id = OrderId::new(member.param("order_id"));
     let merchant_id = &member.merchant.merchant_id;
     let entry = member.entry(merchant_id, "resent an order", order_id.as_str());
-    member.api.store.add_to_audit(entry).await?;
-    resend::order_events(&member.api, merchant_id, &order_id, None).await?;
+    let act = resend::order_events(&member.api, merchant_id, &order_id, None);
+    member.written_down(entry, act).await?;
     let order_id = segment(order_id.as_str());
     Ok(see_other(&format!(
         "{}/orders/{order_id}?done=resent",

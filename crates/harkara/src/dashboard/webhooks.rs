@@ -27,7 +27,7 @@ use super::gate::{Answer, Member};
 use super::parts::{endpoint_state, failing_since, segment};
 use crate::api::{endpoints, see_other};
 use crate::error::ApiError;
-use crate::store::EndpointRow;
+use crate::store::{AuditEntry, EndpointRow};
 
 /// `GET …/webhooks`.
 pub(super) async fn list(member: Member) -> Answer {
@@ -129,27 +129,28 @@ pub(super) async fn blank(member: Member) -> Answer {
     Ok(page(StatusCode::OK, new_page(&member, &typed, None)))
 }
 
-/// `POST …/webhooks/new`: the answer alone shows what was made up.
+/// `POST …/webhooks/new`: the answer alone shows what was made up, and asks nobody anything any more.
 pub(super) async fn create(member: Member) -> Answer {
     let typed = Typed::sent(&member.form);
-    let merchant_id = &member.merchant.merchant_id;
     let made = async {
+        let merchant_id = &member.merchant.merchant_id;
         let mut settings =
             typed.settings(password(&member).as_deref().map(String::as_str), None)?;
         settings.signing = Some(member.form.get("signing").is_some());
-        endpoints::make(&member.api, merchant_id, settings).await
+        let made = endpoints::draft(&member.api, merchant_id, settings).await?;
+        let mut entry = about(&member, &made.endpoint, "made an endpoint");
+        entry.detail = made.endpoint.url.clone();
+        let act = endpoints::put(&member.api, &made.endpoint);
+        let row = member.written_down(entry, act).await?;
+        Ok::<_, ApiError>((made, row))
     };
-    let made = match made.await {
+    let (made, row) = match made.await {
         Ok(made) => made,
         Err(error) => {
             let error = refused(error)?;
             return Ok(page(error.status, new_page(&member, &typed, Some(&error))));
         }
     };
-    let endpoint_id = &made.endpoint.endpoint_id;
-    let mut entry = member.entry(merchant_id, "made an endpoint", endpoint_id.as_str());
-    entry.detail = made.endpoint.url.clone();
-    member.api.store.add_to_audit(entry).await?;
     let secrets = [
         ("Password", made.password.as_deref().map(String::as_str)),
         (
@@ -157,17 +158,8 @@ pub(super) async fn create(member: Member) -> Answer {
             made.signing_secret.as_deref().map(String::as_str),
         ),
     ];
-    let said = html! { (shown_once(&secrets)) (warnings(&made.warnings)) };
-    let row = endpoints::find(&member.api, merchant_id, endpoint_id).await?;
-    let shown = one_page(
-        &member,
-        &row,
-        &Typed::of(&row.endpoint),
-        Said {
-            top: Some(said),
-            ..Said::default()
-        },
-    );
+    let top = html! { (shown_once(&secrets)) (warnings(&made.warnings)) };
+    let shown = one_page(&member, &row, &Typed::of(&row.endpoint), Said::top(top));
     Ok(page(StatusCode::CREATED, shown))
 }
 
@@ -245,35 +237,26 @@ pub(super) async fn save(member: Member) -> Answer {
         let shown = one_page(&member, &row, &typed, Said::default());
         return Ok(page(StatusCode::OK, shown));
     }
-    let merchant_id = &member.merchant.merchant_id;
-    let password = password(&member);
     let saved = async {
-        let typed_password = password.as_deref().map(String::as_str);
-        let settings = typed.settings(typed_password, Some(&row.endpoint))?;
-        let endpoint_id = &row.endpoint.endpoint_id;
-        endpoints::set(&member.api, merchant_id, endpoint_id, settings).await
+        let (api, merchant_id) = (&member.api, &member.merchant.merchant_id);
+        let password = password(&member);
+        let password = password.as_deref().map(String::as_str);
+        let settings = typed.settings(password, Some(&row.endpoint))?;
+        let after = endpoints::would_be(api, &row.endpoint, settings.clone())?;
+        let mut entry = about(&member, &row.endpoint, "changed an endpoint");
+        entry.detail = what_changes(&row.endpoint, &after);
+        let act = endpoints::set(api, merchant_id, &row.endpoint.endpoint_id, settings);
+        member.written_down(entry, act).await
     };
     match saved.await {
+        Ok((_, warned)) if warned.is_empty() => {
+            Ok(see_other(&format!("{}?done=saved", member.path())))
+        }
         Ok((after, warned)) => {
-            let endpoint_id = row.endpoint.endpoint_id.as_str();
-            let mut entry = member.entry(merchant_id, "changed an endpoint", endpoint_id);
-            entry.detail = what_changed(&row.endpoint, &after.endpoint);
-            member.api.store.add_to_audit(entry).await?;
-            if warned.is_empty() {
-                return Ok(see_other(&format!("{}?done=saved", member.path())));
-            }
             let saved = notice(Tone::Good, "The settings are saved.");
-            let top = Some(html! { (saved) (warnings(&warned)) });
+            let top = html! { (saved) (warnings(&warned)) };
             let typed = Typed::of(&after.endpoint);
-            let shown = one_page(
-                &member,
-                &after,
-                &typed,
-                Said {
-                    top,
-                    ..Said::default()
-                },
-            );
+            let shown = one_page(&member, &after, &typed, Said::top(top));
             Ok(page(StatusCode::OK, shown))
         }
         Err(error) => {
@@ -287,8 +270,8 @@ pub(super) async fn save(member: Member) -> Answer {
     }
 }
 
-/// For the audit log: the settings that are others now, and of secrets only that they are.
-fn what_changed(before: &Endpoint, after: &Endpoint) -> String {
+/// For the audit log: the settings that become others, and of secrets only that they do.
+fn what_changes(before: &Endpoint, after: &Endpoint) -> String {
     let (old, new) = (Typed::of(before), Typed::of(after));
     let mut changes = Vec::new();
     let pairs = [
@@ -327,12 +310,17 @@ async fn found(member: &Member) -> Result<EndpointRow, ApiError> {
     endpoints::find(&member.api, &member.merchant.merchant_id, &endpoint_id).await
 }
 
-/// Notes that somebody is about to do something to the endpoint of the path; its id.
-async fn noted(member: &Member, action: &str) -> Result<EndpointId, ApiError> {
-    let endpoint_id = found(member).await?.endpoint.endpoint_id;
-    let entry = member.entry(&member.merchant.merchant_id, action, endpoint_id.as_str());
-    member.api.store.add_to_audit(entry).await?;
-    Ok(endpoint_id)
+/// A line for the audit log about an endpoint.
+fn about(member: &Member, endpoint: &Endpoint, action: &str) -> AuditEntry {
+    let endpoint_id = endpoint.endpoint_id.as_str();
+    member.entry(&member.merchant.merchant_id, action, endpoint_id)
+}
+
+/// The endpoint of the path, and a line for the audit log about something that is done to it.
+async fn noted(member: &Member, action: &str) -> Result<(Endpoint, AuditEntry), ApiError> {
+    let endpoint = found(member).await?.endpoint;
+    let entry = about(member, &endpoint, action);
+    Ok((endpoint, entry))
 }
 
 fn here(member: &Member, endpoint_id: &EndpointId) -> String {
@@ -345,36 +333,42 @@ fn here(member: &Member, endpoint_id: &EndpointId) -> String {
 
 /// `POST …/webhooks/{endpoint_id}/pause`.
 pub(super) async fn pause(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "paused an endpoint").await?;
+    let (endpoint, mut entry) = noted(&member, "paused an endpoint").await?;
     let reason = member.form.get("reason").map(str::to_owned);
-    let merchant_id = &member.merchant.merchant_id;
-    endpoints::stop(&member.api, merchant_id, &endpoint_id, reason).await?;
+    entry.detail = reason.clone().unwrap_or_default();
+    let (merchant_id, endpoint_id) = (&endpoint.merchant_id, &endpoint.endpoint_id);
+    let act = endpoints::stop(&member.api, merchant_id, endpoint_id, reason);
+    member.written_down(entry, act).await?;
     Ok(see_other(&format!(
         "{}?done=paused",
-        here(&member, &endpoint_id)
+        here(&member, endpoint_id)
     )))
 }
 
 /// `POST …/webhooks/{endpoint_id}/resume`.
 pub(super) async fn resume(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "resumed an endpoint").await?;
-    let waiting = match member.form.get("waiting") {
-        Some("withdraw") => endpoints::Waiting::Withdraw,
-        _ => endpoints::Waiting::Send,
+    let (endpoint, mut entry) = noted(&member, "resumed an endpoint").await?;
+    let (waiting, becomes) = match member.form.get("waiting") {
+        Some("withdraw") => (endpoints::Waiting::Withdraw, "withdrawn"),
+        _ => (endpoints::Waiting::Send, "sent"),
     };
-    let merchant_id = &member.merchant.merchant_id;
-    endpoints::go_on(&member.api, merchant_id, &endpoint_id, waiting).await?;
+    entry.detail = format!("what waited is {becomes}");
+    let (merchant_id, endpoint_id) = (&endpoint.merchant_id, &endpoint.endpoint_id);
+    let act = endpoints::go_on(&member.api, merchant_id, endpoint_id, waiting);
+    member.written_down(entry, act).await?;
     Ok(see_other(&format!(
         "{}?done=resumed",
-        here(&member, &endpoint_id)
+        here(&member, endpoint_id)
     )))
 }
 
 /// `POST …/webhooks/{endpoint_id}/delete`.
 pub(super) async fn delete(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "deleted an endpoint").await?;
-    let merchant_id = &member.merchant.merchant_id;
-    endpoints::take_away(&member.api, merchant_id, &endpoint_id).await?;
+    let (endpoint, mut entry) = noted(&member, "deleted an endpoint").await?;
+    entry.detail.clone_from(&endpoint.url);
+    let (merchant_id, endpoint_id) = (&endpoint.merchant_id, &endpoint.endpoint_id);
+    let act = endpoints::take_away(&member.api, merchant_id, endpoint_id);
+    member.written_down(entry, act).await?;
     Ok(see_other(&format!(
         "{}/webhooks?done=deleted",
         member.root()
@@ -383,10 +377,13 @@ pub(super) async fn delete(member: Member) -> Answer {
 
 /// `POST …/webhooks/{endpoint_id}/test`: the event's page has the whole result.
 pub(super) async fn test(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "sent a test").await?;
+    let (endpoint, mut entry) = noted(&member, "sent a test").await?;
     let name = member.form.get("event_name").map(str::parse).transpose();
-    let name = name.map_err(|_| ApiError::field("event_name", "is no event there is"))?;
-    let tested = endpoints::try_out(&member.api, &member.merchant, &endpoint_id, name).await?;
+    let name: Option<EventName> =
+        name.map_err(|_| ApiError::field("event_name", "is no event there is"))?;
+    entry.detail = name.map_or(String::new(), |name| name.to_string());
+    let act = endpoints::try_out(&member.api, &member.merchant, &endpoint.endpoint_id, name);
+    let tested = member.written_down(entry, act).await?;
     let event_id = segment(tested.event_id.as_str());
     Ok(see_other(&format!(
         "{}/events/{event_id}?done=tested",
@@ -396,27 +393,26 @@ pub(super) async fn test(member: Member) -> Answer {
 
 /// `POST …/webhooks/{endpoint_id}/signing`: another secret, which this answer alone shows.
 pub(super) async fn sign(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "made a signing secret").await?;
-    let merchant_id = &member.merchant.merchant_id;
+    let (endpoint, entry) = noted(&member, "made a signing secret").await?;
+    let (merchant_id, endpoint_id) = (&endpoint.merchant_id, &endpoint.endpoint_id);
     let new = endpoints::NewSecret::default();
-    let (row, secret) = endpoints::add_secret(&member.api, merchant_id, &endpoint_id, new).await?;
+    let act = endpoints::add_secret(&member.api, merchant_id, endpoint_id, new);
+    let (row, secret) = member.written_down(entry, act).await?;
     let secrets = [("Signing secret", secret.as_deref().map(String::as_str))];
-    let said = Said {
-        top: Some(shown_once(&secrets)),
-        ..Said::default()
-    };
+    let said = Said::top(shown_once(&secrets));
     let shown = one_page(&member, &row, &Typed::of(&row.endpoint), said);
     Ok(page(StatusCode::CREATED, shown))
 }
 
 /// `POST …/webhooks/{endpoint_id}/signing/remove`.
 pub(super) async fn unsign(member: Member) -> Answer {
-    let endpoint_id = noted(&member, "removed the signing secrets").await?;
-    let merchant_id = &member.merchant.merchant_id;
-    endpoints::remove_secrets(&member.api, merchant_id, &endpoint_id).await?;
+    let (endpoint, entry) = noted(&member, "removed the signing secrets").await?;
+    let (merchant_id, endpoint_id) = (&endpoint.merchant_id, &endpoint.endpoint_id);
+    let act = endpoints::remove_secrets(&member.api, merchant_id, endpoint_id);
+    member.written_down(entry, act).await?;
     Ok(see_other(&format!(
         "{}?done=unsigned",
-        here(&member, &endpoint_id)
+        here(&member, endpoint_id)
     )))
 }
 
@@ -425,6 +421,15 @@ pub(super) async fn unsign(member: Member) -> Answer {
 struct Said<'a> {
     top: Option<Markup>,
     error: Option<&'a ApiError>,
+}
+
+impl Said<'_> {
+    fn top(top: Markup) -> Self {
+        Self {
+            top: Some(top),
+            error: None,
+        }
+    }
 }
 
 fn one_page(member: &Member, row: &EndpointRow, typed: &Typed, said: Said<'_>) -> Markup {

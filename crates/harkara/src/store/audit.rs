@@ -26,7 +26,7 @@ pub struct AuditEntry {
     pub action: String,
     /// To what, by its id.
     pub target: String,
-    /// `done`, or why not.
+    /// `done`, or why not; `begun` where it was written down before it was done.
     pub result: String,
     /// Before and after, never a secret.
     pub detail: String,

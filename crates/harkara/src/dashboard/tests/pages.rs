@@ -411,6 +411,45 @@ async fn an_endpoint_is_made_changed_paused_and_deleted_by_forms() {
 }
 
 #[tokio::test]
+async fn what_somebody_does_is_written_down_before_it_is_done_and_again_if_it_fails() {
+    let world = World::new().await;
+    let endpoint_id = with_endpoint(&world).await;
+    let developer = Browser::of(&world, "ms", Role::Developer).await;
+    let here = format!("{ROOT}/webhooks/{endpoint_id}");
+    let long = "x".repeat(2_000);
+    for (path, form, status) in [
+        (format!("{here}/pause"), format!("reason={long}"), 400),
+        (format!("{here}/pause"), "reason=we+move".to_owned(), 303),
+        (format!("{here}/resume"), "waiting=withdraw".to_owned(), 303),
+        (
+            format!("{here}/test"),
+            "event_name=ORDER_FAILED".to_owned(),
+            303,
+        ),
+        (format!("{here}/test"), "event_name=NOTHING".to_owned(), 400),
+        (format!("{ROOT}/orders/none/resend"), String::new(), 404),
+    ] {
+        let reply = developer.post(&path, &form).await;
+        assert_eq!(reply.status, status, "{path} {}", read(&reply.text));
+    }
+    let rows = world.api.store.audit(Some(&ms()), None, 100).await.unwrap();
+    let told = rows.iter().rev().map(|row| {
+        let entry = &row.entry;
+        let detail = entry.detail.replace(&long[..1_000], "x…");
+        format!("{}: {} ({detail})\n", entry.action, entry.result)
+    });
+    insta::assert_snapshot!(told.collect::<String>(), @r"
+    paused an endpoint: begun (x…)
+    paused an endpoint: invalid_request (x…)
+    paused an endpoint: begun (we move)
+    resumed an endpoint: begun (what waited is withdrawn)
+    sent a test: begun (ORDER_FAILED)
+    resent an order: begun ()
+    resent an order: order.not_found ()
+    ");
+}
+
+#[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost() {
     let world = World::new().await;
     let endpoint_id = with_endpoint(&world).await;
