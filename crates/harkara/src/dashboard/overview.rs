@@ -116,17 +116,23 @@ async fn figures(api: &Api, merchant_id: &MerchantId, root: &str) -> Result<Mark
 
 fn untold(untold: &Untold, root: &str, now: Timestamp) -> Markup {
     let at_least = if untold.is_more { "at least " } else { "" };
-    let class = if untold.orders == 0 {
-        "panel lead calm"
-    } else {
-        "panel lead alarm"
+    let class = match (untold.orders, untold.is_more) {
+        (0, false) => "panel lead calm",
+        _ => "panel lead alarm",
     };
     html! {
         section class=(class) {
             h2 { "Paid, and the merchant was not told" }
-            @if untold.orders == 0 {
+            @if untold.orders == 0 && !untold.is_more {
                 p class="figure" { "None" }
-                p class="quiet" { "Every paid order that was looked at is notified, or has no endpoint to go to." }
+                p class="quiet" { "Every paid order is notified, or has no endpoint to go to." }
+            } @else if untold.orders == 0 {
+                p class="figure" { "Not known" }
+                p {
+                    "None of the orders that were looked at is paid and not told, but more is owed to \
+                     this merchant's endpoints than was looked at. "
+                    a href={ (root) "/orders?notified=false" } { "Show what is not notified" }
+                }
             } @else {
                 p class="figure" {
                     (at_least) (untold.orders) @if untold.orders == 1 { " order" } @else { " orders" }
@@ -207,4 +213,23 @@ fn endpoints(rows: &[EndpointRow], root: &str, now: Timestamp) -> Markup {
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_called_none_that_was_not_looked_at() {
+        let shown = |is_more| {
+            let figures = Untold {
+                is_more,
+                ..Untold::default()
+            };
+            untold(&figures, "", Timestamp::from_seconds(0)).into_string()
+        };
+        assert!(shown(false).contains("None</p>"), "{}", shown(false));
+        assert!(shown(true).contains("Not known"), "{}", shown(true));
+        assert!(!shown(true).contains("None</p>"), "{}", shown(true));
+    }
 }

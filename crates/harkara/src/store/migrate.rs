@@ -15,8 +15,10 @@ use rusqlite::types::Type;
 use super::error::{DbError, DbErrorKind};
 
 /// Every migration, in order. A file that has been released is never edited.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("V1__store", include_str!("../../migrations/V1__store.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__store", include_str!("../../migrations/V1__store.sql")),
+    ("V2__owed", include_str!("../../migrations/V2__owed.sql")),
+];
 
 /// What Postgres has besides: numbers that many writers count, and pages for rows that are updated.
 const POSTGRES_ONLY: &[(&str, &str)] = &[(

@@ -278,7 +278,7 @@ async fn pages_for_people_never_read_a_table_that_grows() {
     }
     insta::assert_snapshot!(first.join("\n"), @r"
     SEARCH d USING INDEX deliveries_due (endpoint=?)
-    SEARCH d USING INDEX deliveries_lost (endpoint=?)
+    SEARCH d USING INDEX deliveries_owed (endpoint=?)
     SEARCH o USING INDEX orders_by_age (merchant=? AND created_at>? AND created_at<?)
     SEARCH o USING INDEX orders_by_customer (merchant=? AND customer_id=? AND created_at>? AND created_at<?)
     SEARCH e USING INDEX events_by_merchant (merchant=? AND rowid>? AND rowid<?)

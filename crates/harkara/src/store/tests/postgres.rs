@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use ::postgres::{Client, NoTls};
 
 use super::*;
+use crate::store::views::OWING;
 
 /// `None` unless the tests are run on Postgres.
 async fn world() -> Option<(World, Beside)> {
@@ -45,6 +46,18 @@ impl Beside {
         };
         self.0.send(Box::new(job)).unwrap();
         is_done.await.unwrap().unwrap()
+    }
+
+    /// What a query answers, a text for each row.
+    async fn texts(&self, sql: String) -> String {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let job = move |client: &mut Client| {
+            let rows = client.query(&sql, &[]).unwrap();
+            let texts: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            done.send(texts.join("\n")).unwrap();
+        };
+        self.0.send(Box::new(job)).unwrap();
+        is_done.await.unwrap()
     }
 
     /// Runs statements, and returns when they are done.
@@ -343,4 +356,23 @@ async fn of_many_nodes_the_eldest_deletes_what_is_old() {
     assert_eq!(eldest.map(Result::unwrap), [true, false]);
     drop(world.store);
     assert!(second.is_eldest().await.unwrap());
+}
+
+/// Parts of tables have indexes of their own, which are taken only by who asks in their words.
+#[tokio::test]
+async fn what_is_owed_is_found_by_its_index() {
+    let Some((world, beside)) = world().await else {
+        return;
+    };
+    beside
+        .run("set enable_seqscan = off; set enable_bitmapscan = off")
+        .await;
+    let owing = OWING[1].replace("?1", "1").replace("?2", "500");
+    let plan = beside.texts(format!("explain {owing}")).await;
+    assert!(
+        plan.contains("Index Scan Backward using deliveries_owed"),
+        "{plan}"
+    );
+    assert!(!plan.contains("Sort"), "{plan}");
+    drop(world);
 }

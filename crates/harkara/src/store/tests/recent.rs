@@ -1,6 +1,6 @@
 //! Lists and figures for people: newest first, each page after the one before, within their bounds.
 
-use harkara_core::delivery::Verdict;
+use harkara_core::delivery::{Verdict, Withheld};
 
 use super::*;
 
@@ -205,6 +205,24 @@ async fn what_was_paid_and_not_told_is_added_up_by_currency() {
     world.answer(21, 10, Verdict::Delivered).await;
     let untold = world.store.untold(&ms()).await.unwrap();
     assert_eq!(untold.oldest, Some((OrderId::new("more"), at(3))));
+}
+
+#[tokio::test]
+async fn what_is_withheld_does_not_hide_what_is_owed() {
+    let world = World::new().await;
+    world.order("Paid", 1, "CHARGED", 250).await;
+    world.answer(2, 10, Verdict::Exhausted).await;
+    for n in 0..5 {
+        let mut unit = Commit::new(ms(), at(3));
+        for m in 0..100 {
+            let mut withheld = event(&format!("{n}-{m}"), "quiet");
+            withheld.deliveries[0].withheld = Some(Withheld::SwitchedOff);
+            unit.events.push(withheld);
+        }
+        world.store.commit(unit).await.unwrap();
+    }
+    let untold = world.store.untold(&ms()).await.unwrap();
+    assert_eq!((untold.orders, untold.is_more), (1, false));
 }
 
 #[tokio::test]

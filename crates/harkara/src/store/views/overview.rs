@@ -73,14 +73,12 @@ impl Store {
 }
 
 /// Deliveries that are not settled well, each by an index of its own: some of those that wait, and the
-/// newest that ended. What the second index is about is repeated word for word, or it would not be taken;
-/// what is withheld is among it, and owed to nobody.
+/// newest that ended. What the second index is about is repeated word for word, or it would not be taken.
 pub(in crate::store) const OWING: [&str; 2] = [
-    "select d.subject, d.state from deliveries d
+    "select d.subject from deliveries d
     where d.endpoint = ?1 and d.state = 'pending' limit ?2",
-    "select d.subject, d.state from deliveries d
-    where d.endpoint = ?1 and d.kind = 'event'
-        and (d.state = 'exhausted' or d.state = 'withdrawn' or d.state = 'withheld')
+    "select d.subject from deliveries d
+    where d.endpoint = ?1 and d.kind = 'event' and (d.state = 'exhausted' or d.state = 'withdrawn')
     order by d.delivery desc limit ?2",
 ];
 
@@ -93,15 +91,10 @@ fn untold(conn: &dyn Sql, merchant_id: &MerchantId) -> Result<Untold, DbError> {
     let mut subjects: Vec<i64> = Vec::new();
     for endpoint in endpoints {
         for owing in OWING {
-            let found: Vec<(i64, DeliveryState)> =
-                conn.rows(owing, params![endpoint, OWED], |row| {
-                    Ok((row.get("subject")?, row.word("state")?))
-                })?;
+            let wanted = params![endpoint, OWED];
+            let found: Vec<i64> = conn.rows(owing, wanted, |row| row.get("subject"))?;
             untold.is_more |= i64::try_from(found.len()).is_ok_and(|found| found == OWED);
-            let owed = found
-                .into_iter()
-                .filter(|(_, state)| *state != DeliveryState::Withheld);
-            subjects.extend(owed.map(|(subject, _)| subject));
+            subjects.extend(found);
         }
     }
     subjects.sort_unstable();

@@ -185,7 +185,7 @@ async fn a_dry_run_says_what_is_missing_and_changes_nothing() {
         let (code, said) = migrate(&world.store, &["--dry-run"]);
         assert_eq!(
             (code, said.as_str()),
-            (Some(0), "STORE would get:\n  V1__store\n")
+            (Some(0), "STORE would get:\n  V1__store\n  V2__owed\n")
         );
     }
 }
