@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::keys;
 
 const LENGTH_MIN: usize = 12;
-const LENGTH_MAX: usize = 200;
+pub(super) const LENGTH_MAX: usize = 200;
 
 /// Hashes that are made at once. It also bounds how fast anybody can try passwords out.
 const AT_ONCE: usize = 2;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use harkara_core::id::MerchantId;
+use harkara_core::time::Timestamp;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
 use maud::{Markup, html};
@@ -62,12 +63,12 @@ pub(super) async fn sign_in(visit: Visit) -> Answer {
         let why = html! { "Both a name and a password are needed." };
         return again(StatusCode::UNPROCESSABLE_ENTITY, why);
     }
-    let (store, now) = (&visit.api.store, visit.now);
-    let bound = SignInBound {
-        since: session::before(now, WINDOW),
-        most: TRIES,
-        now,
-    };
+    // Nobody is called so, nor has such a password; nothing of it is looked for or kept.
+    if check_name(&name).is_err() || password.chars().count() > password::LENGTH_MAX {
+        return again(StatusCode::UNPROCESSABLE_ENTITY, nobody());
+    }
+    let store = &visit.api.store;
+    let bound = bound(visit.now);
     let failures = store.count_sign_in(&name, &visit.address, bound).await?;
     if failures.is_too_many {
         let why = html! {
@@ -96,9 +97,21 @@ pub(super) async fn sign_in(visit: Visit) -> Answer {
             let mut entry = entry(&visit, &name, "signed in");
             entry.result = "wrong name or password".to_owned();
             store.add_to_audit(entry).await?;
-            let why = html! { "There is nobody of this name with this password." };
-            again(StatusCode::UNPROCESSABLE_ENTITY, why)
+            again(StatusCode::UNPROCESSABLE_ENTITY, nobody())
         }
+    }
+}
+
+fn nobody() -> Markup {
+    html! { "There is nobody of this name with this password." }
+}
+
+/// How many wrong passwords count, up to this moment.
+fn bound(now: Timestamp) -> SignInBound {
+    SignInBound {
+        since: session::before(now, WINDOW),
+        most: TRIES,
+        now,
     }
 }
 

@@ -43,7 +43,7 @@ pub struct SignInBound {
 }
 
 /// Wrong passwords for a name, this attempt among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failures {
     /// There were too many from this address before.
     pub is_too_many: bool,
@@ -176,22 +176,17 @@ fn count_sign_in(
             where sign_in_failures.failures < ?4";
     let counted = pen.execute(sql, params![key, address, now.as_micros(), most])?;
     let sql = "
-        select address, failures, failed_at from sign_in_failures where name_key = ?1";
-    let rows = pen.sql().rows(sql, params![key], |row| {
-        let from: String = row.get("address")?;
-        Ok((from, row.get::<_, i64>("failures")?, row.at("failed_at")?))
+        select cast(sum(failures) as bigint) as everywhere,
+            max(case when address = ?2 then failed_at end) as last_here
+        from sign_in_failures where name_key = ?1";
+    let failures = pen.find(sql, params![key, address], |row| {
+        Ok(Failures {
+            is_too_many: counted == 0,
+            last_here: row.at("last_here")?,
+            everywhere: row.get("everywhere")?,
+        })
     })?;
-    let mut failures = Failures {
-        is_too_many: counted == 0,
-        ..Failures::default()
-    };
-    for (from, count, at) in rows {
-        failures.everywhere += count;
-        if from == address {
-            failures.last_here = at;
-        }
-    }
-    Ok(failures)
+    Ok(failures.expect("sums are a row, and this attempt or those before it are in them"))
 }
 
 fn read_session(row: &Row<'_>) -> Result<UserSession, DbError> {

@@ -146,6 +146,29 @@ async fn ten_wrong_passwords_lock_a_name_from_there_alone() {
 }
 
 #[tokio::test]
+async fn what_nobody_can_be_called_is_wrong_and_leaves_nothing() {
+    let world = World::new().await;
+    let (long, longer) = ("x".repeat(61), "x".repeat(4_000));
+    let much = "y".repeat(201);
+    for (name, password) in [
+        (long.as_str(), "wrong"),
+        (longer.as_str(), "wrong"),
+        ("nul%00nul", "wrong"),
+        ("Asha", much.as_str()),
+    ] {
+        let refused = sign_in(&world, name, password).await;
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert!(
+            refused
+                .text
+                .contains("nobody of this name with this password")
+        );
+    }
+    let lines = world.api.store.audit(None, None, 10).await.unwrap();
+    assert_eq!(lines, []);
+}
+
+#[tokio::test]
 async fn a_session_ends_by_itself_by_signing_out_and_from_another() {
     let world = World::new().await;
     let first = come_in(&world, &first_link(&world).await, "Asha").await;
