@@ -12,7 +12,7 @@ use super::components::{
     Field, Section, Tone, badge, document, form, heading, notice, panel, table, text, time,
 };
 use super::gate::{Answer, SignedIn};
-use super::{ROOT, password, session};
+use super::{ROOT, password, session, sign_in};
 use crate::api::see_other;
 use crate::error::ApiError;
 use crate::store::UserSession;
@@ -28,30 +28,42 @@ pub(super) async fn show(signed: SignedIn) -> Answer {
     Ok(page(StatusCode::OK, body))
 }
 
-/// `POST /dashboard/account/password`.
+/// `POST /dashboard/account/password`. Whoever sits down at somebody's open page can try passwords out here
+/// no better than where one signs in.
 pub(super) async fn set_password(signed: SignedIn) -> Answer {
     let typed = |name: &str| Zeroizing::new(signed.form.raw(name).unwrap_or_default().to_owned());
     let (old, new) = (typed("old"), typed("new"));
-    let stored = signed.api.store.user_by_name(&signed.user.name).await?;
-    let stored = stored.map(|(_, stored)| stored);
+    if let Err(why) = password::check(&new, &signed.user.name) {
+        return refused(&signed, StatusCode::UNPROCESSABLE_ENTITY, ("new", &why)).await;
+    }
+    let (store, name) = (&signed.api.store, &signed.user.name);
+    let mut entry = signed.entry(&MerchantId::new(""), "changed the password", "");
+    let bound = sign_in::bound(signed.now);
+    let failures = store.count_sign_in(name, &signed.address, bound).await?;
+    if failures.is_too_many {
+        entry.result = sign_in::LOCKED.to_owned();
+        store.add_to_audit(entry).await?;
+        let why = "was wrong too often; try again in half an hour";
+        return refused(&signed, StatusCode::TOO_MANY_REQUESTS, ("old", why)).await;
+    }
+    let stored = store.user_by_name(name).await?.map(|(_, stored)| stored);
     let passwords = &signed.api.dashboard().passwords;
-    let wrong = match password::check(&new, &signed.user.name) {
-        Err(why) => Some(("new", why)),
-        Ok(()) if !passwords.verify(old, stored).await? => {
-            Some(("old", "is not the one you have now".to_owned()))
-        }
-        Ok(()) => None,
-    };
-    if let Some((field, why)) = wrong {
-        let body = account_page(&signed, None, Some((field, &why))).await?;
-        return Ok(page(StatusCode::UNPROCESSABLE_ENTITY, body));
+    if !passwords.verify(old, stored).await? {
+        entry.result = "wrong password".to_owned();
+        store.add_to_audit(entry).await?;
+        let why = "is not the one you have now";
+        return refused(&signed, StatusCode::UNPROCESSABLE_ENTITY, ("old", why)).await;
     }
     let hash = passwords.hash(new).await?;
-    let entry = signed.entry(&MerchantId::new(""), "changed the password", "");
     let (user_id, here) = (&signed.user.user_id, &signed.session.session_id);
-    let changed = signed.api.store.set_password(user_id, &hash, here, entry);
-    changed.await?;
+    store.set_password(user_id, &hash, here, entry).await?;
     Ok(see_other(&format!("{ROOT}/account?done=password")))
+}
+
+/// The page again, with what is wrong beside its field.
+async fn refused(signed: &SignedIn, status: StatusCode, wrong: (&str, &str)) -> Answer {
+    let body = account_page(signed, None, Some(wrong)).await?;
+    Ok(page(status, body))
 }
 
 /// `POST /dashboard/account/sessions/{session_id}/end`.

@@ -33,6 +33,9 @@ const WINDOW: Duration = Duration::from_secs(30 * 60);
 const SUSPICIOUS: i64 = 50;
 const SLOW: Duration = Duration::from_secs(1);
 
+/// What the audit log says of an attempt that was not looked at.
+pub(super) const LOCKED: &str = "too many wrong passwords";
+
 const NAME_MAX: usize = 60;
 
 /// Where a link leads. In the query, for paths are logged.
@@ -71,6 +74,9 @@ pub(super) async fn sign_in(visit: Visit) -> Answer {
     let bound = bound(visit.now);
     let failures = store.count_sign_in(&name, &visit.address, bound).await?;
     if failures.is_too_many {
+        let mut entry = entry(&visit, &name, "signed in");
+        entry.result = LOCKED.to_owned();
+        store.add_to_audit(entry).await?;
         let why = html! {
             "Too many wrong passwords for this name from where you are. Try again after "
             (time(failures.last_here.plus(WINDOW))) ", or from elsewhere."
@@ -107,7 +113,7 @@ fn nobody() -> Markup {
 }
 
 /// How many wrong passwords count, up to this moment.
-fn bound(now: Timestamp) -> SignInBound {
+pub(super) fn bound(now: Timestamp) -> SignInBound {
     SignInBound {
         since: session::before(now, WINDOW),
         most: TRIES,

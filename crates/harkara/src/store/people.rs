@@ -14,6 +14,7 @@ use super::audit::{self, AuditEntry};
 use super::codec::{Columns, Word};
 use super::error::DbError;
 use super::pen::Pen;
+use super::sessions::forget_failures;
 use super::sql::{Row, Sql, params};
 
 /// Somebody who can sign in.
@@ -193,7 +194,8 @@ impl Store {
             .await
     }
 
-    /// Sets somebody's own password, and signs them out everywhere but here.
+    /// Sets somebody's own password, forgets what they typed wrong before, and signs them out everywhere
+    /// but here.
     pub async fn set_password(
         &self,
         user_id: &str,
@@ -205,6 +207,7 @@ impl Store {
         let but_session = but_session.to_owned();
         self.write(move |pen| {
             set_password(pen, (&user_id, &password), entry.at)?;
+            forget_failures(pen, &name_key(&entry.actor), &entry.address)?;
             let sql = "delete from sessions where user_id = ?1 and session_id <> ?2";
             pen.execute(sql, params![user_id, but_session])?;
             audit::add(pen, &entry)

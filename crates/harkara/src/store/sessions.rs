@@ -64,8 +64,7 @@ impl Store {
     ) -> Result<(), DbError> {
         let key = name_key(name);
         self.write(move |pen| {
-            let sql = "delete from sign_in_failures where name_key = ?1 and address = ?2";
-            pen.execute(sql, params![key, session.address])?;
+            forget_failures(pen, &key, &session.address)?;
             let sql = "delete from sessions where created_at <= ?1 or seen_at <= ?2";
             let (created, seen) = (over.created.as_micros(), over.seen.as_micros());
             pen.execute(sql, params![created, seen])?;
@@ -146,8 +145,8 @@ impl Store {
         .await
     }
 
-    /// Counts an attempt to sign in as a wrong one, before its password is looked at, so that many at
-    /// once are no more than many in turn. One too many is not counted, and changes nothing.
+    /// Counts an attempt at a password as a wrong one, before it is looked at, so that many at once are
+    /// no more than many in turn. One too many is not counted, and changes nothing.
     pub async fn count_sign_in(
         &self,
         name: &str,
@@ -158,6 +157,12 @@ impl Store {
         self.write(move |pen| count_sign_in(pen, (&key, &address), bound))
             .await
     }
+}
+
+/// Whoever knows the password has mistyped it before.
+pub(super) fn forget_failures(pen: &Pen, key: &str, address: &str) -> Result<(), DbError> {
+    let sql = "delete from sign_in_failures where name_key = ?1 and address = ?2";
+    pen.execute(sql, params![key, address]).map(drop)
 }
 
 fn count_sign_in(

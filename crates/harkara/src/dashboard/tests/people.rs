@@ -39,6 +39,12 @@ async fn get(world: &World, path: &str, cookie: &str) -> Reply {
         .await
 }
 
+/// What the forms of a page carry.
+fn form_token(page: &Reply) -> &str {
+    let token = page.text.split("form_token\" value=\"").nth(1).unwrap();
+    token.split('"').next().unwrap()
+}
+
 #[tokio::test]
 async fn the_first_link_makes_the_owner_once() {
     let world = World::new().await;
@@ -195,8 +201,7 @@ async fn a_session_ends_by_itself_by_signing_out_and_from_another() {
     let third = sign_in(&world, "asha", PASSWORD).await;
     let third = cookie(&third);
     let page = account(&third).await;
-    let token = page.text.split("form_token\" value=\"").nth(1).unwrap();
-    let token = token.split('"').next().unwrap();
+    let token = form_token(&page);
     let headers = [
         ("cookie", third.as_str()),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -220,8 +225,7 @@ async fn another_password_ends_every_other_session() {
     let first = cookie(&come_in(&world, &first_link(&world).await, "Asha").await);
     let second = cookie(&sign_in(&world, "asha", PASSWORD).await);
     let page = get(&world, "/dashboard/account", &second).await;
-    let token = page.text.split("form_token\" value=\"").nth(1).unwrap();
-    let token = token.split('"').next().unwrap();
+    let token = form_token(&page);
     let headers = [
         ("cookie", second.as_str()),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -241,6 +245,47 @@ async fn another_password_ends_every_other_session() {
         sign_in(&world, "asha", "lantern+tram+river").await.status,
         303
     );
+}
+
+#[tokio::test]
+async fn a_password_is_tried_out_no_better_by_who_is_signed_in() {
+    let world = World::new().await;
+    let came = cookie(&come_in(&world, &first_link(&world).await, "Asha").await);
+    let page = get(&world, "/dashboard/account", &came).await;
+    let token = form_token(&page);
+    let headers = [
+        ("cookie", came.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let set = async |old: &str, new: &str| {
+        let form = format!("form_token={token}&old={old}&new={new}");
+        let path = "POST /dashboard/account/password";
+        world.with_headers(path, &form, &headers).await.status
+    };
+    for _ in 0..9 {
+        assert_eq!(set("wrong", "lantern+tram+river").await, 422);
+    }
+    // Whoever knows it begins anew.
+    assert_eq!(set(PASSWORD, "lantern+tram+river").await, 303);
+    for _ in 0..10 {
+        assert_eq!(set("wrong", PASSWORD).await, 422);
+    }
+    assert_eq!(set("lantern+tram+river", PASSWORD).await, 429);
+    assert_eq!(
+        sign_in(&world, "asha", "lantern+tram+river").await.status,
+        429
+    );
+    let lines = world.api.store.audit(None, None, 3).await.unwrap();
+    let told = lines.iter().map(|row| {
+        let entry = &row.entry;
+        format!("{} {}: {}\n", entry.actor, entry.action, entry.result)
+    });
+    insta::assert_snapshot!(told.collect::<String>(), @r"
+    asha signed in: too many wrong passwords
+    Asha changed the password: too many wrong passwords
+    Asha changed the password: wrong password
+    ");
 }
 
 #[tokio::test]
