@@ -216,7 +216,8 @@ impl Store {
     }
 
     /// Gives a member another role, or none, signs them out, and ends the links that they made and those
-    /// that were made for them. `now_is` is the role that was seen.
+    /// that were made for them. Who has no role left anywhere is forgotten. `now_is` is the role that was
+    /// seen.
     pub async fn change_member(
         &self,
         (merchant_id, user_id): (&MerchantId, &str),
@@ -230,6 +231,11 @@ impl Store {
                 let sql = "delete from sessions where user_id = ?1";
                 pen.execute(sql, params![user_id])?;
                 delete_links(pen, &user_id)?;
+                // Who is nothing anywhere is nobody, and the name is free. Last, for links know makers by it.
+                let sql = "
+                    delete from users where user_id = ?1
+                        and not exists (select 1 from memberships where user_id = ?1)";
+                pen.execute(sql, params![user_id])?;
                 audit::add(pen, &entry)?;
             }
             Ok(change)

@@ -276,6 +276,26 @@ async fn a_role_changes_if_it_is_the_one_that_was_seen_and_an_owner_is_left() {
 }
 
 #[tokio::test]
+async fn who_is_removed_can_be_invited_again() {
+    let world = World::new().await;
+    world.join("asha", ms(), Role::Support).await;
+    world.sign_in("h", "asha", 10).await;
+    let ms = ms();
+    let who = (&ms, "usr_asha");
+    let removed =
+        world
+            .store
+            .change_member(who, (Role::Support, None), line("removed a member", 20));
+    assert_eq!(removed.await.unwrap(), MemberChange::Done);
+    assert!(world.store.user_by_name("asha").await.unwrap().is_none());
+    assert!(world.sessions("asha").await.is_empty());
+    world.join("asha", platform(), Role::Auditor).await;
+    let members = world.store.members(&platform()).await.unwrap();
+    assert_eq!(members.len(), 1);
+    assert!(world.store.members(&ms).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn attempts_to_sign_in_are_counted_before_they_are_judged() {
     let world = World::new().await;
     let tried = async |address: &str, seconds| {
