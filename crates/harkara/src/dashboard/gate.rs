@@ -527,7 +527,11 @@ fn address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[ipnet::IpNet]) ->
     let Some(Peer(mut address)) = peer else {
         return String::new();
     };
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    // On a listener for both, IPv4 arrives as a part of IPv6, which no network of a proxy contains.
+    let is_trusted = |address: IpAddr| {
+        let address = address.to_canonical();
+        trusted.iter().any(|net| net.contains(&address))
+    };
     let forwarded = headers.get_all("x-forwarded-for").iter();
     let forwarded: Vec<&str> = forwarded
         .filter_map(|value| value.to_str().ok())
@@ -598,7 +602,9 @@ mod tests {
                 "198.51.100.1",
             ),
             ("10.0.0.1", "nonsense", "10.0.0.1"),
-            ("::ffff:10.0.0.1", "198.51.100.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("::ffff:203.0.113.9", "198.51.100.1", "203.0.113.9"),
+            ("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2", "198.51.100.1"),
             ("2001:db8::1:2:3:4", "", "2001:db8::/64"),
         ];
         for (peer, forwarded, expected) in table {
