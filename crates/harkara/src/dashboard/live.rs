@@ -15,21 +15,29 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use maud::Markup;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::gate::Answer;
-use crate::api::Api;
+use crate::api::{Api, chain};
 use crate::error::ApiError;
 
-/// How often it is looked whether something has changed.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often it is looked whether something has changed, and how long a stream lasts.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    look: Duration,
+    life: Duration,
+}
 
-/// How long a stream lasts.
-const LIFE: Duration = Duration::from_secs(60);
+const PACE: Pace = Pace {
+    look: Duration::from_secs(2),
+    life: Duration::from_secs(60),
+};
 
 /// Streams that are open at once, over all people.
 pub(super) const STREAMS: usize = 200;
+
+/// Streams that are drawn at once: whatever else is asked of the store finds a reader beside them.
+pub(super) const DRAWN: usize = 2;
 
 /// Something that is drawn again and again.
 pub(super) trait Scene: Send + Sync + 'static {
@@ -43,35 +51,67 @@ pub(super) fn stream(api: &Api, scene: impl Scene) -> Answer {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let (sender, receiver) = mpsc::channel(1);
-    let stop = api.stopping.clone();
+    let (turns, stop) = (api.dashboard().drawing.clone(), api.stopping.clone());
     tokio::spawn(async move {
         let _place = place;
-        play(scene, sender, stop).await;
+        play(scene, &turns, sender, stop, PACE).await;
     });
     let kind = [(CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::new(Stream(receiver))).into_response() as Response)
 }
 
-async fn play(scene: impl Scene, sender: mpsc::Sender<Bytes>, mut stop: watch::Receiver<bool>) {
-    let end = Instant::now() + LIFE;
+/// Draws a scene again and again, for as long as a stream lasts, whatever it waits for meanwhile: who does
+/// not read holds a place no longer than others.
+async fn play(
+    scene: impl Scene,
+    turns: &Semaphore,
+    sender: mpsc::Sender<Bytes>,
+    stop: watch::Receiver<bool>,
+    pace: Pace,
+) {
+    let drawing = draw_on(scene, turns, sender, stop, pace.look);
+    // Its end is its end, by whichever of the two.
+    let _ended = tokio::time::timeout(pace.life, drawing).await;
+}
+
+/// Draws a scene again and again, until nobody listens, the server stops or it cannot be drawn.
+async fn draw_on(
+    scene: impl Scene,
+    turns: &Semaphore,
+    sender: mpsc::Sender<Bytes>,
+    mut stop: watch::Receiver<bool>,
+    look: Duration,
+) {
     let mut last = String::new();
-    while Instant::now() < end {
-        match scene.draw().await {
+    loop {
+        let turn = turns.acquire().await;
+        let drawn = scene.draw().await;
+        drop(turn);
+        match drawn {
             Ok(drawn) if drawn.0 != last => {
                 last = drawn.0;
-                if sender.send(event(&last)).await.is_err() {
-                    return;
+                tokio::select! {
+                    biased;
+                    sent = sender.send(event(&last)) => if sent.is_err() { return },
+                    _ = stop.wait_for(|stop| *stop) => return,
                 }
             }
             Ok(_) => {}
             Err(error) => {
                 // The page keeps what it has, and asks again.
-                tracing::debug!(error = %error.message, "a live part could not be drawn");
+                let error_message = &error.message;
+                match &error.cause {
+                    Some(cause) => {
+                        let cause = chain(cause.as_ref());
+                        tracing::error!(error_message, cause, "a live part could not be drawn");
+                    }
+                    None => tracing::debug!(error_message, "a live part is not there any more"),
+                }
                 return;
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(look) => {}
             () = sender.closed() => return,
             _ = stop.wait_for(|stop| *stop) => return,
         }
@@ -103,7 +143,54 @@ impl http_body::Body for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use tokio::task::JoinSet;
+
     use super::*;
+
+    /// Another picture each time, drawn by so many at once at the most.
+    #[derive(Clone, Default)]
+    struct Busy {
+        drawn: Arc<AtomicUsize>,
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl Scene for Busy {
+        async fn draw(&self) -> Result<Markup, ApiError> {
+            let now = self.now.fetch_add(1, Relaxed) + 1;
+            self.most.fetch_max(now, Relaxed);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            self.now.fetch_sub(1, Relaxed);
+            let drawn = self.drawn.fetch_add(1, Relaxed);
+            Ok(maud::html! { (drawn) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_although_nobody_reads_it_and_few_are_drawn_at_once() {
+        let pace = Pace {
+            look: Duration::from_millis(1),
+            life: Duration::from_millis(200),
+        };
+        let (_stop, stopping) = watch::channel(false);
+        let (busy, turns) = (Busy::default(), Arc::new(Semaphore::new(DRAWN)));
+        let (mut streams, mut unread) = (JoinSet::new(), Vec::new());
+        for _ in 0..10 {
+            let (sender, receiver) = mpsc::channel(1);
+            unread.push(receiver);
+            let (busy, turns, stopping) = (busy.clone(), turns.clone(), stopping.clone());
+            streams.spawn(async move { play(busy, &turns, sender, stopping, pace).await });
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(20), streams.join_all());
+        assert!(ended.await.is_ok());
+        assert_eq!(busy.most.load(Relaxed), DRAWN);
+    }
 
     #[test]
     fn what_has_several_lines_is_one_event() {

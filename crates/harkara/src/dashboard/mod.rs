@@ -54,6 +54,7 @@ pub(crate) struct Dashboard {
     passwords: password::Passwords,
     latest: overview::Latest,
     streams: Arc<Semaphore>,
+    drawing: Arc<Semaphore>,
 }
 
 impl Default for Dashboard {
@@ -62,6 +63,7 @@ impl Default for Dashboard {
             passwords: password::Passwords::default(),
             latest: overview::Latest::default(),
             streams: Arc::new(Semaphore::new(live::STREAMS)),
+            drawing: Arc::new(Semaphore::new(live::DRAWN)),
         }
     }
 }
