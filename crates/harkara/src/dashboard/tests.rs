@@ -114,7 +114,7 @@ impl Reply {
 
 /// Makes somebody whose password nobody knows.
 async fn person(world: &World, name: &str, merchant_id: &str, role: Role) -> String {
-    let hash = link(world, merchant_id, role, LinkKind::Invitation, None).await;
+    let hash = link(world, &OneTime::generate(), merchant_id, role).await;
     let new = NewUser {
         user_id: format!("usr_{}", random_id()),
         name: name.to_owned(),
@@ -127,22 +127,16 @@ async fn person(world: &World, name: &str, merchant_id: &str, role: Role) -> Str
     }
 }
 
-/// Makes a link and returns its hash.
-async fn link(
-    world: &World,
-    merchant_id: &str,
-    role: Role,
-    kind: LinkKind,
-    user_id: Option<&str>,
-) -> String {
+/// Makes an invitation of this token and returns its hash.
+async fn link(world: &World, token: &OneTime, merchant_id: &str, role: Role) -> String {
     let now = world.api.clock.now();
     let link = Link {
-        hash: OneTime::generate().hash(),
-        kind,
+        hash: token.hash(),
+        kind: LinkKind::Invitation,
         merchant_id: MerchantId::new(merchant_id),
         role,
         name: "somebody".to_owned(),
-        user_id: user_id.map(str::to_owned),
+        user_id: None,
         made_by: "a test".to_owned(),
         created_at: now,
         expires_at: now.plus(session::LINK_LIFE),

@@ -8,7 +8,7 @@ use harkara_core::id::{EndpointId, MerchantId};
 
 use super::super::routes::routes;
 use super::{Browser, Reply, entry, link, person};
-use crate::store::LinkKind;
+use crate::keys::OneTime;
 use crate::testing::World;
 
 /// Who is let in: at the platform, and at the merchant that the path names. Letters are roles (Owner,
@@ -105,6 +105,9 @@ fn lets_in(expected: &str, role: Role) -> bool {
 
 /// Fills a path with things that are there, made anew where the page uses them up.
 async fn filled(world: &World, path: &str, session_id: &str) -> String {
+    if path == "/dashboard/welcome" {
+        return welcome(world).await;
+    }
     let place = if path.contains("{merchant_id}") {
         "ms"
     } else {
@@ -128,10 +131,23 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
         filled = filled.replace("{endpoint_id}", &endpoint(world).await);
     }
     if filled.contains("{hash}") {
-        let hash = link(world, place, Role::Support, LinkKind::Invitation, None).await;
+        let hash = link(world, &OneTime::generate(), place, Role::Support).await;
         filled = filled.replace("{hash}", &hash);
     }
     filled
+}
+
+/// What a browser comes with by a link.
+const WITH_TOKEN: &str = "token=0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+
+/// Makes the link of the token, if there is none.
+async fn welcome(world: &World) -> String {
+    let (_, token) = WITH_TOKEN.split_once('=').unwrap();
+    let token = OneTime::parse(token).unwrap();
+    if world.api.store.link(&token.hash()).await.unwrap().is_none() {
+        link(world, &token, "", Role::Support).await;
+    }
+    format!("/dashboard/welcome?{WITH_TOKEN}")
 }
 
 /// Another endpoint of `ms`, which the page may delete.
@@ -160,6 +176,7 @@ async fn furnished() -> World {
 fn form_of(path: &str) -> &'static str {
     match path {
         "/dashboard/sign-in" => "name=nobody&password=nothing",
+        "/dashboard/welcome" => WITH_TOKEN,
         path if path.ends_with("/role") || path.ends_with("/invite") => "role=support&name=new",
         _ => "",
     }
@@ -219,10 +236,9 @@ async fn each_page_is_for_whom_it_says() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A link without a token leads nowhere for anybody, and signing out leads to signing in.
+/// Signing out leads to signing in, whoever does so.
 fn is_kept_out(path: &str, reply: &Reply) -> bool {
     match path {
-        "/dashboard/welcome" => false,
         "/dashboard/sign-out" => !reply.headers.contains_key("set-cookie"),
         _ => reply.is_kept_out(),
     }

@@ -245,7 +245,12 @@ async fn an_event_tells_how_each_attempt_went_and_what_came_back_is_only_text() 
         "{}",
         read(&other.text)
     );
-    assert!(other.text.contains("<code>content.") || other.text.contains("event_name"));
+    for differs in ["event_name", "id"] {
+        let row = format!("<td><code>{differs}</code></td>");
+        assert!(other.text.contains(&row), "{differs}");
+    }
+    let same = "<td><code>date_created</code></td>";
+    assert!(!other.text.contains(same));
     assert!(
         other
             .text
