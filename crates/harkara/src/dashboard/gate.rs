@@ -47,29 +47,10 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// Whom a page is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// Anybody.
-    Nothing,
-    /// Whoever is signed in.
-    SignIn,
-    /// A role at the platform that includes this.
-    Platform(Permission),
-    /// A role, at the platform or at the merchant that the path names, that includes this.
-    Merchant(Permission),
-}
-
-/// A page, whom it is for, and what makes it.
+/// A page, and what makes it for whom it is for.
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
-    /// Read by the matrix of the tests; the handler has it built in.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what it says is what the handler does")
-    )]
-    pub(super) needs: Needs,
     /// Whether asking for it shows that somebody is there: what a page asks for by itself does not.
     is_quiet: bool,
     handler: Box<dyn Fn(Visit) -> Answering + Send + Sync>,
@@ -84,7 +65,6 @@ pub(super) fn open<F: Future<Output = Answer> + Send + 'static>(
     Route {
         method,
         path,
-        needs: Needs::Nothing,
         is_quiet: false,
         handler: Box::new(move |visit| Box::pin(handler(visit))),
     }
@@ -105,10 +85,7 @@ pub(super) fn signed_in<F: Future<Output = Answer> + Send + 'static>(
             }
         }
     };
-    Route {
-        needs: Needs::SignIn,
-        ..open(method, path, guarded)
-    }
+    open(method, path, guarded)
 }
 
 /// A page about the platform, for those of it whose role includes this.
@@ -122,10 +99,7 @@ pub(super) fn platform<F: Future<Output = Answer> + Send + 'static>(
         let handler = handler.clone();
         async move { handler(signed.staff(permission)?).await }
     };
-    Route {
-        needs: Needs::Platform(permission),
-        ..signed_in(method, path, guarded)
-    }
+    signed_in(method, path, guarded)
 }
 
 /// A page about the merchant in its path, for those whose role there includes this.
@@ -139,10 +113,7 @@ pub(super) fn merchant<F: Future<Output = Answer> + Send + 'static>(
         let handler = handler.clone();
         async move { handler(signed.member(permission).await?).await }
     };
-    Route {
-        needs: Needs::Merchant(permission),
-        ..signed_in(method, path, guarded)
-    }
+    signed_in(method, path, guarded)
 }
 
 impl Route {
