@@ -13,25 +13,51 @@ use serde_json::value::RawValue;
 /// What stands where something personal was.
 pub(super) const FILTERED: &str = "FILTERED";
 
-/// Members that tell of a person, or may hold what does.
+/// Members that tell of a person, or may hold what does: [`folded`], as are their beginnings and ends.
 const PERSONAL: &[&str] = &[
-    "card",
-    "customer",
-    "customer_email",
-    "customer_id",
-    "customer_phone",
+    "additionalinfo",
+    "addresses",
+    "contact",
+    "dateofbirth",
     "description",
-    "gateway_response",
-    "mandate_token",
+    "dob",
+    "emails",
+    "firstname",
+    "fullname",
+    "gatewayresponse",
+    "lastname",
     "metadata",
-    "name_on_card",
-    "payer_vpa",
-    "payment_info",
-    "provider_response",
+    "middlename",
+    "name",
+    "nameoncard",
+    "names",
+    "pan",
+    "paymentinfo",
+    "pincode",
+    "postalcode",
+    "providerresponse",
+    "upi",
+    "wallet",
+    "zip",
 ];
 
-/// Beginnings of such names.
-const PERSONAL_STARTS: &[&str] = &["billing_", "shipping_", "udf"];
+const PERSONAL_STARTS: &[&str] = &["billing", "card", "customer", "shipping", "udf"];
+
+const PERSONAL_ENDS: &[&str] = &[
+    "address",
+    "email",
+    "mobile",
+    "phone",
+    "phonenumber",
+    "token",
+    "vpa",
+];
+
+/// A name as it is compared: `First-Name`, `firstName` and `first_name` are one.
+fn folded(name: &str) -> String {
+    let letters = name.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' '));
+    letters.flat_map(char::to_lowercase).collect()
+}
 
 /// Whether somebody may see persons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +85,12 @@ impl Sight {
     }
 
     fn hides(self, name: &str) -> bool {
-        let is_personal =
-            PERSONAL.contains(&name) || PERSONAL_STARTS.iter().any(|start| name.starts_with(start));
-        self == Self::Masked && is_personal
+        self == Self::Masked && {
+            let name = folded(name);
+            PERSONAL.contains(&name.as_str())
+                || PERSONAL_STARTS.iter().any(|start| name.starts_with(start))
+                || PERSONAL_ENDS.iter().any(|end| name.ends_with(end))
+        }
     }
 }
 
@@ -268,6 +297,32 @@ mod tests {
         }
         assert!(shown.contains("\"order_id\": \"o\"") && shown.contains("\"amount\": 1"));
         assert!(pretty(body, Sight::Whole).contains("Pune"));
+    }
+
+    #[test]
+    fn names_are_personal_however_they_are_written() {
+        let table = [
+            ("email", true),
+            ("Customer_Email", true),
+            ("customerPhone", true),
+            ("FIRST_NAME", true),
+            ("last-name", true),
+            ("billing_address_city", true),
+            ("shippingAddress", true),
+            ("payer_vpa", true),
+            ("mandate_debit_token", true),
+            ("card_isin", true),
+            ("UDF10", true),
+            ("event_name", false),
+            ("order_id", false),
+            ("payment_method", false),
+            ("gateway_reference_id", false),
+            ("status", false),
+        ];
+        for (name, expected) in table {
+            assert_eq!(Sight::Masked.hides(name), expected, "{name}");
+            assert!(!Sight::Whole.hides(name), "{name}");
+        }
     }
 
     #[test]
