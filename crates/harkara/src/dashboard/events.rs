@@ -163,12 +163,11 @@ pub(super) async fn one(member: Member) -> Answer {
     let here = format!("{root}/events/{}", segment(event_id.as_str()));
     let sight = Sight::of(member.role);
     let event = &explained.event;
-    let done = member.query.get("done").map(|_| {
-        notice(
-            Tone::Good,
-            "Sent again. Its attempts appear below as they are made.",
-        )
+    let done = member.query.get("done").map(|done| match done {
+        "tested" => "The test is on its way. Its attempts stand below as they are made.",
+        _ => "Sent again. Its attempts stand below as they are made.",
     });
+    let done = done.map(|done| notice(Tone::Good, done));
     let content = html! {
         (heading(html! { (text(&event.name)) }, None))
         @if let Some(done) = done { (done) }

@@ -30,6 +30,9 @@ const PAGE: usize = 50;
 /// Events that an order's page has.
 const EVENTS: usize = 50;
 
+/// What the filter by status calls whatever is paid.
+pub(super) const PAID: &str = "paid";
+
 /// `GET …/orders`.
 pub(super) async fn list(member: Member) -> Answer {
     if let Some(search) = member.query.get("search")
@@ -146,7 +149,9 @@ fn list_page(member: &Member, notice: Option<Markup>, rows: Markup) -> Markup {
             (select("Webhook", "notified", given("notified"),
                 [("", "any"), ("false", "notified: False"), ("true", "notified: True")]))
             (select("Status", "status", given("status"),
-                std::iter::once(("", "any")).chain(statuses.map(|word| (word, word)))))
+                [("", "any"), (PAID, "paid, in whole or in part")]
+                    .into_iter()
+                    .chain(statuses.map(|word| (word, word)))))
             (Field { label: "From", name: "from", kind: "date", value: given("from"), ..Field::default() })
             (Field { label: "Until", name: "until", kind: "date", value: given("until"), ..Field::default() })
             button class="main" { "Show" }
@@ -183,8 +188,10 @@ fn wanted(member: &Member) -> Result<RecentOrders, String> {
             .map(Some)
             .ok_or_else(|| format!("{name}: write a day as 2026-11-29")),
     };
+    let status = query.get("status");
     Ok(RecentOrders {
-        status: query.get("status").map(str::to_owned),
+        status: status.filter(|word| *word != PAID).map(str::to_owned),
+        is_paid: status == Some(PAID),
         created_after: day("from")?,
         created_before: day("until")?.map(|day| day.plus(std::time::Duration::from_secs(86_400))),
         customer_id: query.get("search").map(str::to_owned),
@@ -279,12 +286,13 @@ impl Scene for One {
                 subject: Some(Subject::Order(self.order_id.clone())),
                 ..EventFilter::default()
             },
-            limit: EVENTS,
+            limit: EVENTS + 1,
             ..FeedAsk::default()
         };
         let events = store.feed(merchant_id, ask).await?.events;
-        let mut timeline = Vec::with_capacity(events.len());
-        for (event, _) in &events {
+        let is_more = events.len() > EVENTS;
+        let mut timeline = Vec::with_capacity(EVENTS);
+        for (event, _) in events.iter().take(EVENTS) {
             timeline.push(explained(&self.api, merchant_id, &event.event_id).await?);
         }
         Ok(html! {
@@ -297,6 +305,11 @@ impl Scene for One {
                     )))
                 } @else {
                     ol class="timeline" { @for event in &timeline { (step(&self.root, event)) } }
+                    @if is_more {
+                        p class="hint" {
+                            "These are its first " (EVENTS) " events. GET /events with its order_id has all."
+                        }
+                    }
                 }
             }))
         })

@@ -16,6 +16,7 @@ use super::answer::page;
 use super::components::{Section, document, empty, heading, panel, span, table, text, time};
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
+use super::orders::PAID;
 use super::parts::{endpoint_state, failing_since, money, order_link, segment};
 use crate::api::Api;
 use crate::error::ApiError;
@@ -146,7 +147,7 @@ fn untold(untold: &Untold, root: &str, now: Timestamp) -> Markup {
                         ", since " (time(*since)) "."
                     }
                 }
-                p { a href={ (root) "/orders?notified=false&status=CHARGED" } { "Show them" } }
+                p { a href={ (root) "/orders?notified=false&status=" (PAID) } { "Show them" } }
             }
         }
     }

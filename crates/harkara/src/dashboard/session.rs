@@ -28,7 +28,7 @@ pub(super) const LINK_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether a session still counts.
 pub(super) fn is_live(session: &UserSession, now: Timestamp) -> bool {
-    // A clock that went back must not make a session last longer.
+    // While a clock that went back has not caught up, both are nothing, and a session lasts so much longer.
     now.since(session.seen_at) < IDLE && now.since(session.created_at) < LIFE
 }
 

@@ -201,6 +201,8 @@ async fn orders_are_filtered_by_whether_they_are_notified_and_by_status() {
     assert_eq!(listed("notified=true").await, (true, false));
     assert_eq!(listed("status=CHARGED&notified=false").await, (false, true));
     assert_eq!(listed("status=REFUNDED").await, (false, false));
+    assert_eq!(listed("status=paid").await, (true, true));
+    assert_eq!(listed("status=paid&notified=false").await, (false, true));
     assert_eq!(
         listed("from=2023-08-10&until=2023-08-10").await,
         (true, true)
@@ -309,6 +311,28 @@ async fn an_order_says_why_and_is_sent_again() {
 }
 
 #[tokio::test]
+async fn an_order_of_many_events_says_that_there_are_more() {
+    let world = World::new().await;
+    let support = Browser::of(&world, "ms", Role::Support).await;
+    let publish = async |n: usize| {
+        let event = format!(
+            r#"{{"merchant_id":"ms","id":"e{n}","event_name":"ORDER_SUCCEEDED",
+                "content":{{"order":{{"order_id":"o1","status":"CHARGED"}}}}}}"#
+        );
+        assert_eq!(world.platform("POST /events", &event).await.status, 201);
+    };
+    for n in 0..50 {
+        publish(n).await;
+    }
+    let path = format!("{ROOT}/orders/o1");
+    let all = support.get(&path).await.text;
+    assert!(all.contains("/events/e49\"") && !all.contains("its first 50 events"));
+    publish(50).await;
+    let more = support.get(&path).await.text;
+    assert!(!more.contains("/events/e50\"") && more.contains("its first 50 events"));
+}
+
+#[tokio::test]
 async fn what_has_lost_its_body_is_still_explained_and_is_not_sent_again() {
     let world = World::new().await;
     let endpoint_id = with_endpoint(&world).await;
@@ -402,7 +426,11 @@ async fn an_endpoint_is_made_changed_paused_and_deleted_by_forms() {
         .await;
     let event = developer.get(tested.location()).await;
     assert_eq!(event.status, 200);
-    assert!(read(&event.text).contains("TXN_CHARGED"));
+    let text = read(&event.text);
+    assert!(
+        text.contains("TXN_CHARGED") && text.contains("The test is on its way"),
+        "{text}"
+    );
     assert_eq!(
         developer
             .post(&format!("{here}/signing/remove"), "")

@@ -260,6 +260,7 @@ async fn pages_for_people_never_read_a_table_that_grows() {
     for customer_id in [None, Some("c".to_owned())] {
         let wanted = RecentOrders {
             customer_id,
+            is_paid: true,
             notified: Some(false),
             ..RecentOrders::default()
         };

@@ -113,6 +113,27 @@ async fn a_filter_that_lets_few_through_stops_at_its_bound_and_goes_on_from_ther
 }
 
 #[tokio::test]
+async fn orders_are_paid_in_whole_or_in_part() {
+    let world = World::new().await;
+    let statuses = ["NEW", "CHARGED", "PARTIAL_CHARGED", "JUSPAY_DECLINED"];
+    for (seconds, status) in (1..).zip(statuses) {
+        world.order(status, seconds, status, 100).await;
+    }
+    let wanted = RecentOrders {
+        is_paid: true,
+        limit: 10,
+        ..RecentOrders::default()
+    };
+    let (ids, next) = world.page(wanted.clone(), 100).await;
+    assert_eq!((ids.as_str(), next), ("PARTIAL_CHARGED CHARGED", None));
+    let (ids, next) = world.page(wanted, 1).await;
+    assert!(
+        ids.is_empty() && next.is_some(),
+        "it goes on after its bound"
+    );
+}
+
+#[tokio::test]
 async fn orders_and_events_are_found_by_whether_they_are_notified() {
     let world = World::new().await;
     for (id, seconds) in [("a", 1), ("b", 2), ("c", 3)] {

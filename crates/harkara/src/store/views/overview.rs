@@ -17,6 +17,9 @@ use crate::store::codec::Columns;
 use crate::store::error::DbError;
 use crate::store::sql::{Row, Sql, params};
 
+/// Order `o` is paid, in whole or in part.
+pub(super) const PAID: &str = "o.status in ('CHARGED', 'PARTIAL_CHARGED')";
+
 /// Events that the figures of traffic are about.
 const EVENTS: i64 = 2_000;
 
@@ -104,7 +107,7 @@ fn untold(conn: &dyn Sql, merchant_id: &MerchantId) -> Result<Untold, DbError> {
     let sql = format!(
         "select o.amount_minor, o.currency, o.order_id, o.created_at, s.key from orders o
         join subjects s on s.subject = o.subject
-        where o.subject = ?1 and o.status in ('CHARGED', 'PARTIAL_CHARGED') and not {}",
+        where o.subject = ?1 and {PAID} and not {}",
         notified_order()
     );
     for subject in subjects {

@@ -8,6 +8,7 @@ use harkara_core::time::Timestamp;
 
 use super::aggregates::{OrderView, notified_order, read_order, select_orders};
 use super::events::{EVENTS, EventView, notified, read_event, select_events};
+use super::overview::PAID;
 use super::{count, word};
 use crate::store::Store;
 use crate::store::codec::micros;
@@ -28,6 +29,8 @@ pub struct OrderPlace {
 #[derive(Clone, Debug, Default)]
 pub struct RecentOrders {
     pub status: Option<String>,
+    /// In whole or in part.
+    pub is_paid: bool,
     /// At or after.
     pub created_after: Option<Timestamp>,
     /// Before.
@@ -78,7 +81,9 @@ impl Store {
             let Some(merchant) = word(conn, merchant_id.as_str())? else {
                 return Ok(Recent::none());
             };
-            let end = match wanted.status.is_some() || wanted.notified.is_some() {
+            let passes_over =
+                wanted.status.is_some() || wanted.is_paid || wanted.notified.is_some();
+            let end = match passes_over {
                 true => orders_window(conn, merchant, &wanted, looked_at)?,
                 false => None,
             };
@@ -199,9 +204,13 @@ fn range(wanted: &RecentOrders) -> String {
 pub(in crate::store) fn orders_sql(wanted: &RecentOrders) -> String {
     let range = range(wanted);
     let notified = is_notified(wanted.notified, &notified_order());
+    let paid = match wanted.is_paid {
+        true => format!(" and {PAID}"),
+        false => String::new(),
+    };
     let page = format!(
         "{range} and (o.created_at, o.subject) >= (?6, ?7)
-        and (cast(?8 as text) is null or o.status = ?8){notified}"
+        and (cast(?8 as text) is null or o.status = ?8){paid}{notified}"
     );
     format!(
         "{} order by o.created_at desc, o.subject desc limit ?9",
