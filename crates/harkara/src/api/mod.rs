@@ -267,10 +267,13 @@ pub async fn answer(api: Api, routes: Router, request: Request) -> Response {
             tracing::error!(%request_id, %method, %path, status = error.status.as_u16(), %cause,
                 "request failed");
         }
-        if uri.path().starts_with(dashboard::ROOT) {
-            response = dashboard::refused(&error, &request_id);
-        } else {
-            tell(&mut response, &error, &request_id);
+        if let Some(seconds) = error.retry_after_seconds {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match dashboard::is_ours(uri.path()) {
+            true => dashboard::refuse(&mut response, &error, &request_id),
+            false => tell(&mut response, &error, &request_id),
         }
     }
     let id = HeaderValue::from_str(&request_id).expect("hex and an underscore");
@@ -289,9 +292,6 @@ fn tell(response: &mut Response, error: &ApiError, request_id: &str) {
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Basic realm=\"harkara\""),
         );
-    }
-    if let Some(seconds) = error.retry_after_seconds {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
 

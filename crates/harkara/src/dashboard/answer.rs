@@ -55,8 +55,9 @@ pub(super) fn page(status: StatusCode, document: Markup) -> Response {
     (status, [html], Body::from(document.into_string())).into_response()
 }
 
-/// The page of a request that was refused or failed; also the one for paths that are none.
-pub(crate) fn refused(error: &ApiError, request_id: &str) -> Response {
+/// Puts a page into the answer to a request that was refused or failed, whose headers stay; also into that
+/// for paths that are none.
+pub(crate) fn refuse(response: &mut Response, error: &ApiError, request_id: &str) {
     let title = match error.status {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::FORBIDDEN => "Not yours to do",
@@ -71,9 +72,12 @@ pub(crate) fn refused(error: &ApiError, request_id: &str) -> Response {
             p { a href=(super::ROOT) { "Back to the dashboard" } }
         }))
     };
-    let mut response = page(error.status, document(title, None, body));
-    harden(response.headers_mut());
-    response
+    let (parts, body) = page(error.status, document(title, None, body)).into_parts();
+    *response.body_mut() = body;
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.extend(parts.headers);
+    harden(headers);
 }
 
 /// A fragment of ours as a sentence: a capital first, a stop last.
@@ -94,8 +98,14 @@ mod tests {
     #[test]
     fn a_refusal_is_a_page_that_hides_what_it_must() {
         let cause = std::io::Error::other("the password of the database is x");
-        let response = refused(&ApiError::internal(cause), "req_1");
+        let error = ApiError::internal(cause);
+        let mut response = error.clone().into_response();
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(1));
+        refuse(&mut response, &error, "req_1");
         assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(response.headers()["cache-control"], "no-store");
         let policy = response.headers()["content-security-policy"]
             .to_str()

@@ -38,7 +38,7 @@ use harkara_core::access::Role;
 use harkara_core::id::MerchantId;
 use tokio::sync::Semaphore;
 
-pub(crate) use self::answer::refused;
+pub(crate) use self::answer::refuse;
 pub(crate) use self::gate::Peer;
 
 use crate::api::Api;
@@ -48,6 +48,12 @@ use crate::store::{AuditEntry, DbError, Link, LinkKind, Store};
 
 /// Where all pages are.
 pub(crate) const ROOT: &str = "/dashboard";
+
+/// Whether a path is one of the dashboard's, there or not.
+pub(crate) fn is_ours(path: &str) -> bool {
+    let below = path.strip_prefix(ROOT);
+    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
 
 /// What the pages share.
 pub(crate) struct Dashboard {

@@ -278,10 +278,11 @@ fn refuse_in_the_open(visit: &Visit) -> Result<(), ApiError> {
 
 /// Where to go after signing in: a path of ours, whatever was asked for.
 fn own_path(next: &str) -> &str {
-    let below = next.strip_prefix(ROOT).unwrap_or("?");
-    let is_path = below.is_empty() || below.starts_with('/');
     let is_plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    if is_path && is_plain { next } else { ROOT }
+    match is_plain && super::is_ours(next) {
+        true => next,
+        false => ROOT,
+    }
 }
 
 fn with_cookie(mut response: Response, cookie: &str) -> Response {

@@ -315,4 +315,6 @@ async fn every_answer_keeps_the_browser_strict() {
     }
     let outside = world.browser("GET /dashboard/nothing", "").await;
     assert_eq!(outside.headers["x-content-type-options"], "nosniff");
+    let beside = world.browser("GET /dashboardx", "").await;
+    assert_eq!(beside.headers["content-type"], "application/json");
 }
