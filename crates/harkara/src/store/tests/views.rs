@@ -255,7 +255,7 @@ async fn the_feed_goes_on_after_a_position() {
     the rest           [c] then after 3
     the end            [] then after 3
     of an order        [a c] then after 3
-    of a name          [] then after 0
+    of a name          [] then after 3
     ");
 }
 
@@ -285,7 +285,8 @@ async fn the_feed_gives_a_bounded_page_at_a_time() {
     insta::assert_snapshot!(pages(none, 2, 0).await, @r"
     [] then after 2
     [] then after 4
-    [] then after 4
+    [] then after 5
+    [] then after 5
     ");
     let mut all = everything();
     all.filter.notified = Some(false);

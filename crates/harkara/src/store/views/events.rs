@@ -49,6 +49,12 @@ impl EventFilter {
     fn passes_over(&self) -> bool {
         self.name.is_some() || self.notified.is_some()
     }
+
+    /// Whether an event that is passed over now need not be looked at again. One that is not notified yet
+    /// may be soon; those of a subject are few, and no gap is told among them.
+    fn is_settled(&self) -> bool {
+        self.notified != Some(true) && self.subject.is_none()
+    }
 }
 
 /// What is asked of the feed.
@@ -245,12 +251,18 @@ fn feed(
         true => {
             let last = count(bounds.rows.saturating_sub(1));
             let wanted = params![merchant, after, subject, last];
-            conn.first(&window_sql(filter), wanted, |row| row.get(0))?
+            let end = conn.first(&window_sql(filter), wanted, |row| row.get(0))?;
+            // What has not been reached is not looked at, so neither passed over.
+            match end.filter(|end| *end <= horizon) {
+                None if filter.is_settled() => {
+                    let wanted = params![merchant, after, horizon];
+                    conn.first(NEWEST, wanted, |row| row.get(0))?
+                }
+                end => end,
+            }
         }
         false => None,
     };
-    // What has not been reached is not looked at, so neither passed over.
-    let end = end.filter(|end| *end <= horizon);
     let wanted = params![
         merchant,
         after,
@@ -304,6 +316,12 @@ fn range(filter: &EventFilter) -> (&'static str, &'static str) {
 /// The position after which none of a merchant's events is missing, if that is not all of them.
 const BEGINNING: &str = "
     select position from forgotten_feeds where merchant = ?1";
+
+/// The newest event that can be looked at: a cursor that stayed before what was passed over would be told
+/// of a gap when that is deleted.
+const NEWEST: &str = "
+    select position from events where merchant = ?1 and position > ?2 and position <= ?3
+    order by position desc limit 1";
 
 /// The last position that a page may look at, if more follow.
 fn window_sql(filter: &EventFilter) -> String {
