@@ -92,6 +92,13 @@ impl Role {
         }
     }
 
+    /// The roles that whoever has it may give.
+    pub fn gives(self) -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(move |role| self.may_give(*role))
+    }
+
     /// The whole table.
     fn permissions(self) -> &'static [Permission] {
         use Permission::{
@@ -130,7 +137,7 @@ mod tests {
     #[test]
     fn nobody_gives_more_than_they_have() {
         for giver in Role::ALL {
-            for role in Role::ALL.into_iter().filter(|role| giver.may_give(*role)) {
+            for role in giver.gives() {
                 assert!(giver.may(Permission::ChangeMembers));
                 let theirs = role.permissions().iter();
                 let mut beyond = theirs.filter(|permission| !giver.may(**permission));

@@ -68,6 +68,18 @@ ids! {
     ReplayJobId;
 }
 
+impl MerchantId {
+    /// What stands for the platform where a merchant could stand, as whose a key or a member is.
+    pub fn platform() -> Self {
+        Self(String::new())
+    }
+
+    /// Whether it stands for the platform.
+    pub fn is_platform(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl OrderId {
     /// Whether both name one order: its merchant may write it in upper or lower case.
     pub fn is_same(&self, other: &Self) -> bool {

@@ -402,7 +402,7 @@ async fn first_start(
     config: &Config,
     folder: &Path,
 ) -> anyhow::Result<Option<FirstStart>> {
-    let platform = MerchantId::new("");
+    let platform = MerchantId::platform();
     if !store.api_keys(&platform).await?.is_empty() {
         return Ok(None);
     }

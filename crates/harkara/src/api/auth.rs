@@ -110,7 +110,7 @@ async fn caller(parts: &mut Parts, api: &Api) -> Result<Caller, ApiError> {
     if row.revoked_at.is_some() || !presented.matches(&stored) {
         return Err(wrong());
     }
-    if row.merchant_id.as_str().is_empty() {
+    if row.merchant_id.is_platform() {
         return Ok(Caller::Platform);
     }
     if let Some(named) = merchant_in_header(&parts.headers)?

@@ -182,7 +182,7 @@ pub(super) async fn attempts(
 }
 
 /// An event of this merchant with its body, if that is kept.
-async fn find(
+pub(crate) async fn find(
     api: &Api,
     merchant_id: &MerchantId,
     event_id: &EventId,

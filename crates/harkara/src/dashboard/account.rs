@@ -37,7 +37,7 @@ pub(super) async fn set_password(signed: SignedIn) -> Answer {
         return refused(&signed, StatusCode::UNPROCESSABLE_ENTITY, ("new", &why)).await;
     }
     let (store, name) = (&signed.api.store, &signed.user.name);
-    let mut entry = signed.entry(&MerchantId::new(""), "changed the password", "");
+    let mut entry = signed.entry(&MerchantId::platform(), "changed the password", "");
     let bound = sign_in::bound(signed.now);
     let failures = store.count_sign_in(name, &signed.address, bound).await?;
     if failures.is_too_many {
@@ -69,7 +69,7 @@ async fn refused(signed: &SignedIn, status: StatusCode, wrong: (&str, &str)) -> 
 /// `POST /dashboard/account/sessions/{session_id}/end`.
 pub(super) async fn end_session(signed: SignedIn) -> Answer {
     let session_id = signed.param("session_id");
-    let entry = signed.entry(&MerchantId::new(""), "ended a session", session_id);
+    let entry = signed.entry(&MerchantId::platform(), "ended a session", session_id);
     let ended = signed
         .api
         .store

@@ -71,7 +71,7 @@ fn row(row: &AuditRow) -> Markup {
             td { (text(&entry.actor)) }
             td { (entry.address) }
             td {
-                @if entry.merchant_id.as_str().is_empty() { "platform" }
+                @if entry.merchant_id.is_platform() { "platform" }
                 @else { (text(entry.merchant_id.as_str())) }
             }
             td {

@@ -238,6 +238,25 @@ pub(super) fn ask_first(signed: &SignedIn, label: &str, action: &str, body: Mark
     }
 }
 
+/// Whether a live part changes under whoever reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    Whole,
+    /// Not while somebody reads further down in it.
+    List,
+}
+
+/// A part of a page that comes again from `href` whenever it has changed (`live.rs`).
+pub(super) fn live_part(kind: Live, href: &str, shown: Markup) -> Markup {
+    let kind = match kind {
+        Live::Whole => "",
+        Live::List => "list",
+    };
+    html! {
+        div data-live=(kind) hx-sse:connect=(href) hx-swap="innerMorph" hx-target="this" { (shown) }
+    }
+}
+
 /// A block with a heading.
 pub(super) fn panel(title: &str, body: Markup) -> Markup {
     html! {

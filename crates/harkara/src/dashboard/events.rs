@@ -11,15 +11,15 @@ use maud::{Markup, html};
 use super::answer::page;
 use super::body::{self, Sight};
 use super::components::{
-    Section, Tone, ask_first, badge, document, empty, form, heading, id, notice, panel, select,
-    table, text, time,
+    Live, Section, Tone, ask_first, badge, document, empty, form, heading, id, live_part, notice,
+    panel, select, table, text, time,
 };
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
 use super::orders::attempts;
-use super::parts::{event_link, notified, segment, state};
+use super::parts::{event_link, notified, order_link, segment, state};
 use super::waterfall::waterfall;
-use crate::api::events::{Explained, ExplainedEndpoint, explained, resend};
+use crate::api::events::{Explained, ExplainedEndpoint, explained, find, resend};
 use crate::api::{Api, see_other};
 use crate::config::days;
 use crate::error::ApiError;
@@ -54,7 +54,7 @@ pub(super) async fn list(member: Member) -> Answer {
                 [("", "any"), ("false", "notified: False"), ("true", "notified: True")]))
             button { "Show" }
         }
-        div data-live="list" hx-sse:connect=(live) hx-swap="innerMorph" hx-target="this" { (rows) }
+        (live_part(Live::List, &live, rows))
     };
     let frame = member.frame(Section::Events);
     Ok(page(StatusCode::OK, document("Events", Some(&frame), body)))
@@ -138,9 +138,7 @@ fn row(root: &str, event: &EventView) -> Markup {
 /// What an event is about, by its key.
 fn about(root: &str, subject: &str) -> Markup {
     match subject.split_once('/') {
-        Some(("order", order_id)) => html! {
-            a class="id" href={ (root) "/orders/" (segment(order_id)) } { (text(order_id)) }
-        },
+        Some(("order", order_id)) => order_link(root, order_id),
         _ => id(subject),
     }
 }
@@ -150,7 +148,7 @@ pub(super) async fn one(member: Member) -> Answer {
     let event_id = EventId::new(member.param("event_id"));
     let (api, merchant_id) = (&member.api, &member.merchant.merchant_id);
     let explained = explained(api, merchant_id, &event_id).await?;
-    let bytes = body_of(&member, &event_id).await?;
+    let (_, bytes) = find(api, merchant_id, &event_id).await?;
     let other = match member.query.get("other") {
         None => None,
         Some(other) => {
@@ -198,16 +196,6 @@ pub(super) async fn one(member: Member) -> Answer {
         StatusCode::OK,
         document(&event.name, Some(&frame), content),
     ))
-}
-
-/// `None` when it is kept no longer.
-async fn body_of(member: &Member, event_id: &EventId) -> Result<Option<bytes::Bytes>, ApiError> {
-    let merchant_id = &member.merchant.merchant_id;
-    let found = member.api.store.event(merchant_id, event_id).await?;
-    let (_, body) = found.ok_or_else(|| {
-        ApiError::not_found("event.not_found", format!("there is no event '{event_id}'"))
-    })?;
-    Ok(body)
 }
 
 fn resend_acts(member: &Member, here: &str, explained: &Explained) -> Markup {

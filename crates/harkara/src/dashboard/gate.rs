@@ -293,7 +293,7 @@ impl Deref for SignedIn {
 impl SignedIn {
     /// Their role at the platform.
     pub(super) fn platform_role(&self) -> Option<Role> {
-        self.memberships.get(&MerchantId::new("")).copied()
+        self.memberships.get(&MerchantId::platform()).copied()
     }
 
     /// Their role at a merchant: the one they have there, or else the platform's.
@@ -317,8 +317,8 @@ impl SignedIn {
             let message = format!("there is no merchant '{merchant_id}'");
             ApiError::not_found("merchant.not_found", message)
         };
-        let is_named = !merchant_id.as_str().is_empty();
-        let role = self.role_at(&merchant_id).filter(|_| is_named);
+        let role = self.role_at(&merchant_id);
+        let role = role.filter(|_| !merchant_id.is_platform());
         let role = role.ok_or_else(unknown)?;
         let merchant = auth::merchant(&self.api, &merchant_id).await?;
         allow(role, permission)?;
@@ -333,13 +333,9 @@ impl SignedIn {
     pub(super) fn entry(&self, merchant_id: &MerchantId, action: &str, target: &str) -> AuditEntry {
         AuditEntry {
             merchant_id: merchant_id.clone(),
-            at: self.now,
-            actor: self.user.name.clone(),
             address: self.address.clone(),
-            action: action.to_owned(),
             target: target.to_owned(),
-            result: "done".to_owned(),
-            detail: String::new(),
+            ..AuditEntry::new(self.now, &self.user.name, action)
         }
     }
 
@@ -451,7 +447,7 @@ impl Place {
 
     /// The merchant; the platform is the empty id.
     pub(super) fn merchant_id(&self) -> &MerchantId {
-        static PLATFORM: LazyLock<MerchantId> = LazyLock::new(|| MerchantId::new(""));
+        static PLATFORM: LazyLock<MerchantId> = LazyLock::new(MerchantId::platform);
         match self {
             Self::Platform(_) => &PLATFORM,
             Self::Merchant(member) => &member.merchant.merchant_id,

@@ -208,11 +208,7 @@ async fn show_with(place: &Place, status: StatusCode, said: Said<'_>) -> Answer 
     let links = store.links(place.merchant_id()).await?;
     let now = place.now;
     let open: Vec<&Link> = links.iter().filter(|link| link.expires_at > now).collect();
-    let roles = || {
-        Role::ALL
-            .into_iter()
-            .filter(|role| place.role().may_give(*role))
-    };
+    let roles = || place.role().gives();
     let body = html! {
         (heading("Members", Some("Who may do what here.")))
         @if let Some(notice) = said.notice { (notice) }
@@ -268,9 +264,7 @@ async fn show_with(place: &Place, status: StatusCode, said: Said<'_>) -> Answer 
 
 fn acts(place: &Place, user_id: &str, now_is: Role) -> Markup {
     let at = |act: &str| format!("{}/members/{user_id}/{act}", place.root());
-    let roles = Role::ALL
-        .into_iter()
-        .filter(|role| place.role().may_give(*role));
+    let roles = place.role().gives();
     html! {
         div class="acts" {
             (ask_first(place, "Role…", &at("role"), html! {

@@ -107,11 +107,10 @@ pub(crate) async fn owner_link(
     public_url: &str,
 ) -> Result<String, DbError> {
     let (token, now) = (OneTime::generate(), clock.now());
-    let platform = MerchantId::new("");
     let link = Link {
         hash: token.hash(),
         kind: LinkKind::First,
-        merchant_id: platform.clone(),
+        merchant_id: MerchantId::platform(),
         role: Role::Owner,
         name: String::new(),
         user_id: None,
@@ -119,16 +118,7 @@ pub(crate) async fn owner_link(
         created_at: now,
         expires_at: now.plus(session::LINK_LIFE),
     };
-    let entry = AuditEntry {
-        merchant_id: platform,
-        at: now,
-        actor: "this server".to_owned(),
-        address: String::new(),
-        action: "made a link for an owner".to_owned(),
-        target: String::new(),
-        result: "done".to_owned(),
-        detail: String::new(),
-    };
+    let entry = AuditEntry::new(now, "this server", "made a link for an owner");
     store.put_link(link, entry).await?;
     Ok(sign_in::welcome_url(public_url, &token))
 }

@@ -12,8 +12,8 @@ use maud::{Markup, html};
 use super::answer::page;
 use super::body::Sight;
 use super::components::{
-    Field, Section, Tone, document, empty, form, heading, id, notice, panel, select, table, text,
-    time,
+    Field, Live, Section, Tone, document, empty, form, heading, id, live_part, notice, panel,
+    select, table, text, time,
 };
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
@@ -54,9 +54,7 @@ pub(super) async fn list(member: Member) -> Answer {
         member.root(),
         member.query.without("").finish()
     );
-    let rows = html! {
-        div data-live="list" hx-sse:connect=(live) hx-swap="innerMorph" hx-target="this" { (rows) }
-    };
+    let rows = live_part(Live::List, &live, rows);
     Ok(page(StatusCode::OK, list_page(&member, None, rows)))
 }
 
@@ -124,7 +122,7 @@ impl Scene for Listed {
 fn row(root: &str, order: &OrderView) -> Markup {
     html! {
         tr {
-            td { (order_link(root, &order.order_id)) }
+            td { (order_link(root, order.order_id.as_str())) }
             td { (status(&order.status)) }
             td class="number" { (money_opt(order.amount_minor, order.currency.as_deref())) }
             td { (notified(order.notified)) }
@@ -237,7 +235,7 @@ pub(super) async fn one(member: Member) -> Answer {
             code id="curl" class="unseen" { (curl) }
             button type="button" data-copy="curl" { "Copy as curl" }
         }
-        div data-live="" hx-sse:connect=(live) hx-swap="innerMorph" hx-target="this" { (shown) }
+        (live_part(Live::Whole, &live, shown))
     };
     Ok(page(
         StatusCode::OK,

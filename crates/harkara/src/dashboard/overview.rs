@@ -13,11 +13,13 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use super::answer::page;
-use super::components::{Section, document, empty, heading, panel, span, table, text, time};
+use super::components::{
+    Live, Section, document, empty, heading, live_part, panel, span, table, text, time,
+};
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
 use super::orders::PAID;
-use super::parts::{endpoint_state, failing_since, money, order_link, segment};
+use super::parts::{endpoint_link, endpoint_state, failing_since, money, order_link};
 use crate::api::Api;
 use crate::error::ApiError;
 use crate::store::{EndpointRow, Traffic, Untold};
@@ -72,9 +74,7 @@ pub(super) async fn show(member: Member) -> Answer {
     let figures = figures(&member.api, &member.merchant.merchant_id, &root).await?;
     let body = html! {
         (heading(text(member.merchant.merchant_id.as_str()), Some("Overview")))
-        div data-live="" hx-sse:connect={ (root) "/live" } hx-swap="innerMorph" hx-target="this" {
-            (figures)
-        }
+        (live_part(Live::Whole, &format!("{root}/live"), figures))
     };
     let frame = member.frame(Section::Overview);
     Ok(page(
@@ -143,7 +143,7 @@ fn untold(untold: &Untold, root: &str, now: Timestamp) -> Markup {
                 }
                 @if let Some((order_id, since)) = &untold.oldest {
                     p {
-                        "The oldest, " (order_link(root, order_id)) ", for " (span(now.since(*since)))
+                        "The oldest, " (order_link(root, order_id.as_str())) ", for " (span(now.since(*since)))
                         ", since " (time(*since)) "."
                     }
                 }
@@ -197,10 +197,9 @@ fn endpoints(rows: &[EndpointRow], root: &str, now: Timestamp) -> Markup {
             } @else {
                 (table("Endpoints", &["URL", "State", "Version"], rows.iter().map(|row| {
                     let endpoint = &row.endpoint;
-                    let href = format!("{root}/webhooks/{}", segment(endpoint.endpoint_id.as_str()));
                     html! {
                         tr {
-                            td { a class="id" href=(href) { (text(&endpoint.url)) } }
+                            td { (endpoint_link(root, endpoint)) }
                             td {
                                 (endpoint_state(row))
                                 @if let Some(since) = failing_since(row) {

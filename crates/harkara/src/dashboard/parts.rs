@@ -3,9 +3,8 @@
 //! Values in, markup out, as in `components.rs`, which knows nothing of them. Pages call it.
 
 use harkara_core::delivery::DeliveryState;
-use harkara_core::endpoint::EndpointState;
+use harkara_core::endpoint::{Endpoint, EndpointState};
 use harkara_core::health::Breaker;
-use harkara_core::id::OrderId;
 use harkara_core::time::Timestamp;
 use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -26,14 +25,19 @@ pub(super) fn segment(text: &str) -> String {
 }
 
 /// A link to an order's page, below a merchant's root.
-pub(super) fn order_link(root: &str, order_id: &OrderId) -> Markup {
-    let order_id = order_id.as_str();
+pub(super) fn order_link(root: &str, order_id: &str) -> Markup {
     html! { a class="id" href={ (root) "/orders/" (segment(order_id)) } { (text(order_id)) } }
 }
 
 /// A link to an event's page, with whatever stands for it.
 pub(super) fn event_link(root: &str, event_id: &str, shown: &str) -> Markup {
     html! { a href={ (root) "/events/" (segment(event_id)) } { (text(shown)) } }
+}
+
+/// A link to an endpoint's page, by its URL.
+pub(super) fn endpoint_link(root: &str, endpoint: &Endpoint) -> Markup {
+    let endpoint_id = segment(endpoint.endpoint_id.as_str());
+    html! { a class="id" href={ (root) "/webhooks/" (endpoint_id) } { (text(&endpoint.url)) } }
 }
 
 /// Whether everybody who was meant to hear of something has it.

@@ -123,7 +123,7 @@ pub(super) fn bound(now: Timestamp) -> SignInBound {
 
 /// `POST /dashboard/sign-out`.
 pub(super) async fn sign_out(signed: SignedIn) -> Answer {
-    let entry = signed.entry(&MerchantId::new(""), "signed out", "");
+    let entry = signed.entry(&MerchantId::platform(), "signed out", "");
     let (user_id, session_id) = (&signed.user.user_id, &signed.session.session_id);
     signed
         .api
@@ -240,14 +240,8 @@ async fn open(visit: &Visit, user: &User, entry: AuditEntry) -> Result<String, A
 /// A line for the audit log about somebody who is not signed in yet.
 fn entry(visit: &Visit, name: &str, action: &str) -> AuditEntry {
     AuditEntry {
-        merchant_id: MerchantId::new(""),
-        at: visit.now,
-        actor: name.chars().take(NAME_MAX).collect(),
         address: visit.address.clone(),
-        action: action.to_owned(),
-        target: String::new(),
-        result: "done".to_owned(),
-        detail: String::new(),
+        ..AuditEntry::new(visit.now, name, action)
     }
 }
 

@@ -24,7 +24,7 @@ use super::components::{
     select, span, table, text, time,
 };
 use super::gate::{Answer, Member};
-use super::parts::{endpoint_state, failing_since, segment};
+use super::parts::{endpoint_link, endpoint_state, failing_since, segment};
 use crate::api::{endpoints, see_other};
 use crate::error::ApiError;
 use crate::store::{AuditEntry, EndpointRow};
@@ -68,10 +68,9 @@ pub(super) async fn list(member: Member) -> Answer {
 
 fn list_row(root: &str, row: &EndpointRow) -> Markup {
     let endpoint = &row.endpoint;
-    let href = format!("{root}/webhooks/{}", segment(endpoint.endpoint_id.as_str()));
     html! {
         tr {
-            td { a class="id" href=(href) { (text(&endpoint.url)) } }
+            td { (endpoint_link(root, endpoint)) }
             td { (endpoint_state(row)) }
             td { (endpoint.version.describe()) }
             td { (time(endpoint.created_at)) }

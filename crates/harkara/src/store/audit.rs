@@ -51,6 +51,20 @@ impl AuditRow {
 }
 
 impl AuditEntry {
+    /// Something that was done, about the platform; whoever knows more of it adds that.
+    pub fn new(at: Timestamp, actor: &str, action: &str) -> Self {
+        Self {
+            merchant_id: MerchantId::platform(),
+            at,
+            actor: actor.to_owned(),
+            address: String::new(),
+            action: action.to_owned(),
+            target: String::new(),
+            result: "done".to_owned(),
+            detail: String::new(),
+        }
+    }
+
     fn hash(&self, n: i64, before: &str) -> String {
         let Self {
             merchant_id,

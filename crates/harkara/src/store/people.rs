@@ -253,7 +253,7 @@ fn change_member(
     (merchant_id, user_id): (&MerchantId, &str),
     (now_is, role): (Role, Option<Role>),
 ) -> Result<MemberChange, DbError> {
-    if merchant_id.as_str().is_empty() && now_is == Role::Owner && role != Some(Role::Owner) {
+    if merchant_id.is_platform() && now_is == Role::Owner && role != Some(Role::Owner) {
         pen.lock(LOCK_OWNERS, params![])?;
         let sql = "
             select 1 from memberships

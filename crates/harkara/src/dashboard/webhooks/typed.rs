@@ -3,8 +3,9 @@
 //! Whatever was typed is kept as it was typed, so that a refusal loses none of it. Nothing is checked
 //! here: what comes out is read by the API's own reader, which says what is wrong with which field.
 
-use harkara_core::endpoint::{Endpoint, OrderMode, SuccessRule};
+use harkara_core::endpoint::Endpoint;
 use harkara_webhook::EventName;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::endpoints::Settings;
@@ -45,7 +46,6 @@ impl Typed {
         };
         let headers = endpoint.headers.iter();
         let steps = endpoint.ladder.steps_seconds().iter();
-        let ladder = serde_json::to_value(&endpoint.ladder).unwrap_or_default();
         Self {
             url: endpoint.url.clone(),
             username: endpoint.username.clone(),
@@ -57,19 +57,10 @@ impl Typed {
             headers: headers
                 .map(|(name, value)| format!("{name}: {value}\n"))
                 .collect(),
-            ladder: ladder.as_str().unwrap_or("custom").to_owned(),
+            ladder: word(&endpoint.ladder).unwrap_or("custom".to_owned()),
             steps: steps.map(u32::to_string).collect::<Vec<_>>().join(", "),
-            success: match endpoint.success {
-                SuccessRule::Only200 => "only_200",
-                SuccessRule::Any2xx => "any_2xx",
-            }
-            .to_owned(),
-            order: match endpoint.order {
-                OrderMode::Hold => "hold",
-                OrderMode::Strict => "strict",
-                OrderMode::None => "none",
-            }
-            .to_owned(),
+            success: word(&endpoint.success).unwrap_or_default(),
+            order: word(&endpoint.order).unwrap_or_default(),
             timeout_seconds: endpoint.timeout_seconds.to_string(),
             rate_per_second: endpoint
                 .rate_per_second
@@ -176,6 +167,12 @@ impl Typed {
         let steps = steps.filter(|step| !step.is_empty());
         steps.map(|step| number("ladder", step)).collect()
     }
+}
+
+/// What the API calls something, if it is a word.
+fn word(setting: &impl Serialize) -> Option<String> {
+    let shown = serde_json::to_value(setting).ok()?;
+    shown.as_str().map(str::to_owned)
 }
 
 fn number(field: &str, text: &str) -> Result<Value, ApiError> {

@@ -7,19 +7,13 @@ use harkara_core::access::Role;
 use super::*;
 
 fn platform() -> MerchantId {
-    MerchantId::new("")
+    MerchantId::platform()
 }
 
 fn line(action: &str, seconds: i64) -> AuditEntry {
     AuditEntry {
-        merchant_id: platform(),
-        at: at(seconds),
-        actor: "asha".to_owned(),
         address: "203.0.113.9".to_owned(),
-        action: action.to_owned(),
-        target: String::new(),
-        result: "done".to_owned(),
-        detail: String::new(),
+        ..AuditEntry::new(at(seconds), "asha", action)
     }
 }
 

@@ -222,7 +222,7 @@ async fn shown(store: &Store) -> Vec<String> {
     show(&store.fact("key_ring").await.unwrap());
     show(&store.merchants().await.unwrap());
     show(&store.api_keys(&ms()).await.unwrap());
-    show(&store.api_keys(&MerchantId::new("")).await.unwrap());
+    show(&store.api_keys(&MerchantId::platform()).await.unwrap());
     show(&store.endpoint_rows(&ms()).await.unwrap());
     show(&store.operational_events(&ms(), 0, 10).await.unwrap());
     let all = OrderFilter {
