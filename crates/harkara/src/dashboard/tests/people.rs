@@ -39,6 +39,18 @@ async fn get(world: &World, path: &str, cookie: &str) -> Reply {
         .await
 }
 
+/// Sends a form from a page of ours as whoever has this cookie.
+async fn send(world: &World, path: &str, form: &str, cookie: &str) -> Reply {
+    let headers = [
+        ("cookie", cookie),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    world
+        .with_headers(&format!("POST {path}"), form, &headers)
+        .await
+}
+
 /// What the forms of a page carry.
 fn form_token(page: &Reply) -> &str {
     let token = page.text.split("form_token\" value=\"").nth(1).unwrap();
@@ -202,19 +214,12 @@ async fn a_session_ends_by_itself_by_signing_out_and_from_another() {
     let third = cookie(&third);
     let page = account(&third).await;
     let token = form_token(&page);
-    let headers = [
-        ("cookie", third.as_str()),
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("sec-fetch-site", "same-origin"),
-    ];
-    let theirs = format!("POST /dashboard/account/sessions/{}/end", owner.session_id);
+    let theirs = format!("/dashboard/account/sessions/{}/end", owner.session_id);
     let form = format!("form_token={token}");
-    let foreign = world.with_headers(&theirs, &form, &headers).await;
+    let foreign = send(&world, &theirs, &form, &third).await;
     assert_eq!(foreign.status, 404, "a session of somebody else");
     assert_eq!(owner.get("/dashboard/account").await.status, 200);
-    let out = world
-        .with_headers("POST /dashboard/sign-out", &form, &headers)
-        .await;
+    let out = send(&world, "/dashboard/sign-out", &form, &third).await;
     assert_eq!(out.location(), "/dashboard/sign-in");
     assert_eq!(account(&third).await.status, 303);
 }
@@ -226,15 +231,10 @@ async fn another_password_ends_every_other_session() {
     let second = cookie(&sign_in(&world, "asha", PASSWORD).await);
     let page = get(&world, "/dashboard/account", &second).await;
     let token = form_token(&page);
-    let headers = [
-        ("cookie", second.as_str()),
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("sec-fetch-site", "same-origin"),
-    ];
     let set = async |old: &str, new: &str| {
         let form = format!("form_token={token}&old={old}&new={new}");
-        let path = "POST /dashboard/account/password";
-        world.with_headers(path, &form, &headers).await.status
+        let path = "/dashboard/account/password";
+        send(&world, path, &form, &second).await.status
     };
     assert_eq!(set("wrong", "lantern+tram+river").await, 422);
     assert_eq!(set(PASSWORD, "lantern+tram+river").await, 303);
@@ -253,15 +253,10 @@ async fn a_password_is_tried_out_no_better_by_who_is_signed_in() {
     let came = cookie(&come_in(&world, &first_link(&world).await, "Asha").await);
     let page = get(&world, "/dashboard/account", &came).await;
     let token = form_token(&page);
-    let headers = [
-        ("cookie", came.as_str()),
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("sec-fetch-site", "same-origin"),
-    ];
     let set = async |old: &str, new: &str| {
         let form = format!("form_token={token}&old={old}&new={new}");
-        let path = "POST /dashboard/account/password";
-        world.with_headers(path, &form, &headers).await.status
+        let path = "/dashboard/account/password";
+        send(&world, path, &form, &came).await.status
     };
     for _ in 0..9 {
         assert_eq!(set("wrong", "lantern+tram+river").await, 422);
