@@ -9,8 +9,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use crate::amount::Amount;
+use crate::schema::nullable;
 
 /// One field of a content.
 ///
@@ -166,17 +168,28 @@ pub trait Wire: Sized {
 
     /// Leaves out every key inside that is null.
     fn drop_nulls(&mut self) {}
+
+    /// The JSON Schema of the value, or null.
+    fn schema() -> Value;
 }
 
 impl Wire for String {
     fn read(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
+
+    fn schema() -> Value {
+        nullable("string")
+    }
 }
 
 impl Wire for Json {
     fn read(json: &str) -> Option<Self> {
         Self::parse(json).ok()
+    }
+
+    fn schema() -> Value {
+        Value::Object(Map::new())
     }
 }
 
@@ -188,6 +201,10 @@ impl Wire for Amount {
     fn is_written_as(&self, json: &str) -> bool {
         self.to_string() == json
     }
+
+    fn schema() -> Value {
+        nullable("number")
+    }
 }
 
 impl Wire for i64 {
@@ -197,6 +214,10 @@ impl Wire for i64 {
 
     fn is_written_as(&self, json: &str) -> bool {
         self.to_string() == json
+    }
+
+    fn schema() -> Value {
+        nullable("integer")
     }
 }
 
@@ -208,6 +229,10 @@ impl Wire for bool {
     fn is_written_as(&self, json: &str) -> bool {
         self.to_string() == json
     }
+
+    fn schema() -> Value {
+        nullable("boolean")
+    }
 }
 
 impl<T: Wire + for<'de> Deserialize<'de>> Wire for Vec<T> {
@@ -217,6 +242,10 @@ impl<T: Wire + for<'de> Deserialize<'de>> Wire for Vec<T> {
 
     fn drop_nulls(&mut self) {
         self.iter_mut().for_each(T::drop_nulls);
+    }
+
+    fn schema() -> Value {
+        json!({ "type": ["array", "null"], "items": T::schema() })
     }
 }
 

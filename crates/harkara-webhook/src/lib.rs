@@ -39,6 +39,7 @@ pub mod content;
 pub mod event;
 mod field;
 mod receive;
+pub mod schema;
 mod seen;
 mod status;
 mod version;

@@ -1,8 +1,8 @@
 //! Contents: what stands under `content` in an event, field by field.
 //!
 //! `content!` turns a list of fields into a wire type: every field may be absent, null, a value or
-//! something else, and keys we do not know are kept. Nothing here decides anything about a
-//! payment; the server fills these types in, and merchants read them.
+//! something else, and keys we do not know are kept; the same list makes the schema. Nothing here
+//! decides anything about a payment; the server fills these types in, and merchants read them.
 
 mod mandate;
 mod notification;
@@ -21,7 +21,11 @@ macro_rules! content {
     (
         $(#[$doc:meta])*
         $name:ident {
-            $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+            $(
+                $(#[doc = $says:literal])+
+                $(#[serde(rename = $wire:literal)])?
+                $field:ident: $type:ty,
+            )*
         }
     ) => {
         $(#[$doc])*
@@ -29,7 +33,8 @@ macro_rules! content {
         #[serde(default)]
         pub struct $name {
             $(
-                $(#[$field_doc])*
+                $(#[doc = $says])+
+                $(#[serde(rename = $wire)])?
                 #[serde(skip_serializing_if = "crate::field::Field::is_absent")]
                 pub $field: crate::field::Field<$type>,
             )*
@@ -54,6 +59,15 @@ macro_rules! content {
 
             fn drop_nulls(&mut self) {
                 Self::drop_nulls(self);
+            }
+
+            fn schema() -> serde_json::Value {
+                crate::schema::object([$((
+                    // The name on the wire where it is another one.
+                    [$($wire,)? stringify!($field)][0],
+                    concat!($($says),+),
+                    <$type as crate::field::Wire>::schema(),
+                ),)*])
             }
         }
     };
