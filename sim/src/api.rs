@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use harkara::store::{Commit, NewEvent, NewIdempotencyKey};
 use harkara_core::delivery;
-use harkara_core::endpoint::Endpoint;
+use harkara_core::endpoint::{Endpoint, OrderMode};
 use harkara_core::id::{EventId, OrderId, Subject};
 use harkara_core::time::Timestamp;
 use harkara_webhook::EventName;
@@ -194,7 +194,7 @@ impl World {
         let event = self.oracle.some_acked(&endpoint.merchant_id, nth)?;
         let which = format!("{nth} at {}", self.t);
         let delivery = match is_test {
-            true => delivery::test(&event, endpoint, &which, now),
+            true => delivery::test(&event, endpoint, (&which, OrderMode::None), now),
             false => delivery::replay((&event.id, event.name), endpoint, None, &which, now),
         };
         let inbox = &self.processes[&process].inbox;

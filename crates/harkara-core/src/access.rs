@@ -35,6 +35,8 @@ pub enum Permission {
     ChangeEndpoints,
     /// Invite people, change their roles, end their access.
     ChangeMembers,
+    /// Make and revoke API keys: whatever the API can do, a key can.
+    ChangeKeys,
     /// Read what people did.
     ReadAudit,
     /// See how the server itself is doing.
@@ -102,7 +104,8 @@ impl Role {
     /// The whole table.
     fn permissions(self) -> &'static [Permission] {
         use Permission::{
-            ChangeEndpoints, ChangeMembers, ReadAudit, ReadPersonal, Resend, SeeSystem, SeeTraffic,
+            ChangeEndpoints, ChangeKeys, ChangeMembers, ReadAudit, ReadPersonal, Resend, SeeSystem,
+            SeeTraffic,
         };
         match self {
             Self::Owner | Self::Admin => &[
@@ -111,6 +114,7 @@ impl Role {
                 Resend,
                 ChangeEndpoints,
                 ChangeMembers,
+                ChangeKeys,
                 ReadAudit,
                 SeeSystem,
             ],

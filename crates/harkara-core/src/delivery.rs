@@ -365,16 +365,21 @@ pub fn replay_id(
     delivery_id(event, endpoint_id, at, &format!("replay {which}"))
 }
 
-/// A sample event for an endpoint's test button. It asks no switch and waits for nothing: the
-/// question is whether the URL and the credentials work.
-pub fn test(event: &Event, endpoint: &Endpoint, which: &str, now: Timestamp) -> NewDelivery {
+/// A made-up event for one endpoint. It asks no switch, and waits for none but those tests of the same
+/// commit that `order` puts before it: the question is whether the URL and the credentials work.
+pub fn test(
+    event: &Event,
+    endpoint: &Endpoint,
+    (which, order): (&str, OrderMode),
+    now: Timestamp,
+) -> NewDelivery {
     NewDelivery {
         id: event.delivery_id(endpoint, now, &format!("test {which}")),
         merchant_id: event.merchant_id.clone(),
         event_id: event.id.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
         kind: DeliveryKind::Test,
-        order: OrderMode::None,
+        order,
         url_override: None,
         withheld: None,
     }

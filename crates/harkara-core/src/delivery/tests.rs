@@ -114,7 +114,7 @@ mod planning {
         let mut ids: Vec<_> = planned.into_iter().map(|d| d.id).collect();
         ids.push(replay((&event.id, event.name), &endpoint, None, "job 1", now()).id);
         ids.push(replay((&event.id, event.name), &endpoint, None, "job 2", now()).id);
-        ids.push(test(&event, &endpoint, "job 1", now()).id);
+        ids.push(test(&event, &endpoint, ("job 1", OrderMode::None), now()).id);
         for id in &ids {
             assert!(
                 id.as_str().starts_with("dlv_") && id.as_str().len() == 36,
@@ -144,7 +144,7 @@ mod planning {
             Some("https://shop.example/")
         );
 
-        let test = test(&event, &endpoint, "1", now());
+        let test = test(&event, &endpoint, ("1", OrderMode::None), now());
         assert_eq!(test.kind, DeliveryKind::Test);
         assert_eq!((test.withheld, test.order), (None, OrderMode::None));
     }

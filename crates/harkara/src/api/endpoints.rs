@@ -9,20 +9,15 @@ mod show;
 mod signing;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
-use harkara_core::delivery::{self, Event};
 use harkara_core::endpoint::{DEFAULT_OVERLAP, Endpoint, EndpointState};
-use harkara_core::id::{
-    DeliveryId, EndpointId, EventId, MerchantId, OrderId, Subject, base62, digest, time_ordered,
-};
-use harkara_core::merchant::Merchant;
+use harkara_core::id::{EndpointId, MerchantId, base62, digest};
 use harkara_core::time::Timestamp;
-use harkara_webhook::{EventName, catalog, event};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,11 +26,11 @@ use zeroize::Zeroizing;
 use super::auth::ForMerchant;
 use super::body::{JsonBody, answer};
 use super::parameters::Path;
-use super::{Api, json_answer, samples};
+use super::{Api, json_answer};
 use crate::deliver::sign::Secret;
 use crate::error::ApiError;
 use crate::keys;
-use crate::store::{Commit, DbError, DbErrorKind, EndpointRow, NewEvent};
+use crate::store::{DbError, DbErrorKind, EndpointRow};
 use crate::vault::Context;
 
 use self::settings::{apply, blank};
@@ -45,6 +40,8 @@ pub(crate) use self::settings::Settings;
 pub(super) use self::settings::url_refused;
 pub(crate) use self::signing::{New as NewSecret, add_secret, remove_secrets};
 pub(super) use self::signing::{add as add_signing_secret, remove as remove_signing_secrets};
+pub(super) use self::trial::test;
+pub(crate) use self::trial::{tell_flow, try_out};
 
 const ENDPOINTS_MAX: usize = 30;
 const REASON_MAX: usize = 200;
@@ -69,12 +66,6 @@ pub(crate) enum Waiting {
     Send,
     /// They can be replayed later.
     Withdraw,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Test {
-    event_name: Option<EventName>,
 }
 
 /// `POST /endpoints`. Without a password one is made up, and so is a signing secret for `"signing":
@@ -365,86 +356,6 @@ pub(crate) async fn take_away(
         .store
         .delete_endpoint(merchant_id, endpoint_id, reason, api.clock.now());
     deleted.await.map_err(|error| gone(error, endpoint_id))
-}
-
-/// `POST /endpoints/{endpoint_id}/test`: sends a made-up event to it alone, paused or not. The
-/// delivery's attempts tell how it went.
-pub(super) async fn test(
-    ForMerchant(merchant): ForMerchant,
-    State(api): State<Api>,
-    Path(endpoint_id): Path<String>,
-    JsonBody(test): JsonBody<Test>,
-) -> Result<Response, ApiError> {
-    let endpoint_id = EndpointId::new(endpoint_id);
-    let tested = try_out(&api, &merchant, &endpoint_id, test.event_name).await?;
-    let shown = json!({
-        "event_id": tested.event_id,
-        "event_name": tested.event_name,
-        "delivery_id": tested.delivery_id,
-        "attempts": format!("{}/deliveries/{}/attempts", api.public_url, tested.delivery_id),
-    });
-    Ok(answer(StatusCode::ACCEPTED, &shown))
-}
-
-/// A test that is on its way.
-pub(crate) struct Tested {
-    pub(crate) event_id: EventId,
-    event_name: EventName,
-    delivery_id: DeliveryId,
-}
-
-/// Sends a made-up event to an endpoint alone, paused or not; a paid order's when none is named.
-pub(crate) async fn try_out(
-    api: &Api,
-    merchant: &Merchant,
-    endpoint_id: &EndpointId,
-    event_name: Option<EventName>,
-) -> Result<Tested, ApiError> {
-    let endpoint = find(api, &merchant.merchant_id, endpoint_id)
-        .await?
-        .endpoint;
-    let now = api.clock.now();
-    let which = unique(api, now);
-    let merchant_id = &merchant.merchant_id;
-    let parts = [
-        merchant_id.as_str(),
-        endpoint.endpoint_id.as_str(),
-        "test",
-        &which,
-    ];
-    let id = EventId::new(format!("evt_V2_{}", time_ordered(now, &parts)));
-    let name = event_name.unwrap_or(EventName::OrderSucceeded);
-    let content = samples::content(name, merchant, api.submit.rendering(merchant), now);
-    let kind = catalog::content_kind(name);
-    let event = Event {
-        merchant_id: merchant_id.clone(),
-        name,
-        subject: Subject::Order(OrderId::new(samples::ORDER_ID)),
-        transition: format!("test of endpoint {}", endpoint.endpoint_id),
-        created_at: now,
-        body: Bytes::from(event::envelope(
-            id.as_str(),
-            &now.iso(),
-            name,
-            kind,
-            &content,
-        )),
-        id,
-    };
-    let delivery = delivery::test(&event, &endpoint, &which, now);
-    let tested = Tested {
-        event_id: event.id.clone(),
-        event_name: name,
-        delivery_id: delivery.id.clone(),
-    };
-    let mut commit = Commit::new(merchant_id.clone(), now);
-    commit.events.push(NewEvent {
-        event,
-        deliveries: vec![delivery],
-        request_hash: None,
-    });
-    api.submit.store_and_hand_over(commit).await?;
-    Ok(tested)
 }
 
 /// An endpoint that is there and not deleted.

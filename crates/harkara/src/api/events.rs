@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use harkara_core::delivery::{DeliveryKind, Failure, Outcome};
-use harkara_core::endpoint::SuccessRule;
+use harkara_core::endpoint::{Endpoint, SuccessRule};
 use harkara_core::id::{DeliveryId, EventId, MandateId, MerchantId, OrderId, ReplayJobId, Subject};
 use harkara_core::time::Timestamp;
 use harkara_webhook::EventName;
@@ -27,6 +27,7 @@ use super::input::Input;
 use super::parameters::Path;
 use super::{Api, json_answer};
 use crate::config::days;
+use crate::deliver::shown::request_headers;
 use crate::error::ApiError;
 use crate::store::{
     AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventHistory, EventView,
@@ -171,9 +172,10 @@ pub(super) async fn attempts(
         .store
         .endpoint(merchant_id, &delivery.endpoint_id)
         .await?;
-    let rule = endpoint.map_or(SuccessRule::Only200, |row| row.endpoint.success);
+    let endpoint = endpoint.map(|row| row.endpoint);
     let rows = history.attempts.iter();
-    let attempts: Vec<Value> = rows.map(|row| show_attempt(row, rule)).collect();
+    let attempts = rows.map(|row| show_attempt(row, delivery, endpoint.as_ref()));
+    let attempts: Vec<Value> = attempts.collect();
     let job = job_of(&api, merchant_id, delivery).await?;
     let mut shown = show_delivery(delivery, job);
     shown["event_id"] = delivery.event_id.as_str().into();
@@ -333,8 +335,10 @@ fn iso(at: Option<Timestamp>) -> Option<String> {
 }
 
 /// The evidence (timings, address, the answer's head and body) with what it meant.
-fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
+fn show_attempt(view: &AttemptView, delivery: &DeliveryView, endpoint: Option<&Endpoint>) -> Value {
     let evidence = &view.attempt.evidence;
+    let rule = endpoint.map_or(SuccessRule::Only200, |endpoint| endpoint.success);
+    let request = endpoint.map(|endpoint| request_headers(endpoint, delivery, view));
     let (code, sentence) = outcome(&view.attempt, rule);
     json!({
         "n": view.n,
@@ -351,6 +355,7 @@ fn show_attempt(view: &AttemptView, rule: SuccessRule) -> Value {
             "first_byte_us": evidence.first_byte_us,
             "total_us": view.attempt.duration_us,
         },
+        "request": { "headers": request.unwrap_or_default() },
         "answer": { "headers": evidence.answer_headers, "body": evidence.answer_body },
         "verdict": verdict_word(view.verdict),
         "retry_at": iso(view.retry_at),

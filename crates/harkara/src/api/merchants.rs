@@ -145,13 +145,7 @@ pub(super) async fn create_key(
 ) -> Result<Response, ApiError> {
     let merchant = merchant(&api, &MerchantId::new(merchant_id)).await?;
     let name = new.name.unwrap_or_default();
-    if name.chars().count() > KEY_NAME_MAX {
-        return Err(ApiError::field(
-            "name",
-            format!("is longer than {KEY_NAME_MAX} characters"),
-        ));
-    }
-    let (key, row) = make_key(&api, &merchant.merchant_id, &name).await?;
+    let (key, row) = add_key(&api, &merchant.merchant_id, &name).await?;
     let mut shown = show_key(&row);
     shown["api_key"] = key.into();
     Ok(answer(StatusCode::CREATED, &shown))
@@ -164,25 +158,52 @@ pub(super) async fn revoke_key(
     Path((merchant_id, key_id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let merchant = merchant(&api, &MerchantId::new(merchant_id)).await?;
-    let row = api.store.api_key(&key_id).await?;
+    revoke(&api, &merchant.merchant_id, &key_id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Stores another key of a merchant, or of the platform, and returns what its owner is shown once.
+pub(crate) async fn add_key(
+    api: &Api,
+    merchant_id: &MerchantId,
+    name: &str,
+) -> Result<(String, ApiKeyRow), ApiError> {
+    if name.chars().count() > KEY_NAME_MAX {
+        return Err(ApiError::field(
+            "name",
+            format!("is longer than {KEY_NAME_MAX} characters"),
+        ));
+    }
+    make_key(api, merchant_id, name).await
+}
+
+/// Ends a key for good; one that has ended stays so.
+pub(crate) async fn revoke(
+    api: &Api,
+    merchant_id: &MerchantId,
+    key_id: &str,
+) -> Result<(), ApiError> {
+    let row = api.store.api_key(key_id).await?;
     let row = row
-        .filter(|row| row.merchant_id == merchant.merchant_id)
+        .filter(|row| row.merchant_id == *merchant_id)
         .ok_or_else(|| {
-            let message = format!("merchant '{}' has no key '{key_id}'", merchant.merchant_id);
-            ApiError::not_found("key.not_found", message)
+            let whose = match merchant_id.as_str() {
+                "" => "the platform".to_owned(),
+                merchant_id => format!("merchant '{merchant_id}'"),
+            };
+            ApiError::not_found("key.not_found", format!("{whose} has no key '{key_id}'"))
         })?;
     if row.revoked_at.is_none() {
         let revoked = api
             .store
-            .revoke_api_key(&merchant.merchant_id, &key_id, api.clock.now())
-            .await;
-        match revoked {
+            .revoke_api_key(merchant_id, key_id, api.clock.now());
+        match revoked.await {
             // Somebody else was faster.
             Err(error) if error.kind == DbErrorKind::Stale => {}
             result => result?,
         }
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(())
 }
 
 async fn find(api: &Api, merchant_id: &MerchantId) -> Result<Arc<MerchantRow>, ApiError> {
@@ -194,7 +215,6 @@ async fn find(api: &Api, merchant_id: &MerchantId) -> Result<Arc<MerchantRow>, A
     })
 }
 
-/// Stores a new key and returns what its owner is shown.
 async fn make_key(
     api: &Api,
     merchant_id: &MerchantId,
@@ -236,11 +256,16 @@ fn show(row: &MerchantRow) -> Result<Value, ApiError> {
     }))
 }
 
-fn show_key(row: &ApiKeyRow) -> Value {
+/// What a key is called.
+pub(crate) fn key_name(row: &ApiKeyRow) -> String {
     let doc: Value = serde_json::from_str(&row.doc).unwrap_or_default();
+    doc["name"].as_str().unwrap_or_default().to_owned()
+}
+
+fn show_key(row: &ApiKeyRow) -> Value {
     json!({
         "key_id": row.key_id,
-        "name": doc["name"].as_str().unwrap_or_default(),
+        "name": key_name(row),
         "created_at": row.created_at.iso(),
         "revoked_at": row.revoked_at.map(|at| at.iso()),
     })

@@ -15,7 +15,7 @@ pub mod ingest;
 mod input;
 mod json;
 mod mandates;
-mod merchants;
+pub(crate) mod merchants;
 mod notifications;
 mod operational_events;
 mod orders;
@@ -23,8 +23,9 @@ mod outcomes;
 mod parameters;
 mod payment_page;
 mod refunds;
-mod replays;
-mod samples;
+pub(crate) mod replays;
+pub(crate) mod samples;
+mod schemas;
 pub mod serve;
 mod transactions;
 
@@ -223,6 +224,7 @@ pub fn router(api: Api) -> Router {
         // Whoever watches the process.
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/schemas/{event_name}", get(schemas::one))
         .route("/health", get(health::health))
         // People, who sign in.
         .merge(dashboard::router())

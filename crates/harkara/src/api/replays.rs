@@ -1,6 +1,7 @@
 //! Replay jobs: asked for, looked at before they are made, paused, resumed and cancelled.
 //!
 //! What a job is about and what may be done to it is the core's rule; `crate::replay` lets it go on.
+//! The handlers are thin: the dashboard calls what they call.
 //! One event, or one order's, is sent again in `events/resend.rs`.
 
 #[cfg(test)]
@@ -36,18 +37,19 @@ use crate::store::{DbErrorKind, NewIdempotencyKey};
 /// Jobs that one page of the list has.
 const PAGE: usize = 100;
 
-#[derive(Deserialize)]
+/// What somebody wants replayed, before it is looked at.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    endpoint_id: String,
-    to_endpoint_id: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) endpoint_id: String,
+    pub(crate) to_endpoint_id: Option<String>,
     #[serde(default)]
-    event_names: BTreeSet<EventName>,
+    pub(crate) event_names: BTreeSet<EventName>,
     /// What was never delivered, unless told otherwise.
-    states: Option<BTreeSet<Standing>>,
-    from: Option<String>,
-    to: Option<String>,
-    rate: Option<u32>,
+    pub(crate) states: Option<BTreeSet<Standing>>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) rate: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -61,26 +63,50 @@ struct Defined {
     to: Arc<Endpoint>,
 }
 
+/// What a job would find and do.
+pub(crate) struct Preview {
+    pub(crate) definition: Definition,
+    pub(crate) survey: Survey,
+    pub(crate) estimated_seconds: u32,
+    /// What whoever asks should know about where the events go.
+    pub(crate) notes: Vec<String>,
+}
+
 /// `POST /replays/preview`: what a job would find and how long it would take. Nothing is stored.
 pub(super) async fn preview(
     ForMerchant(merchant): ForMerchant,
     State(api): State<Api>,
     JsonBody(asked): JsonBody<Asked>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let defined = define(&api, merchant_id, asked).await?;
-    let now = api.clock.now();
-    let last = api.store.last_position(merchant_id).await?;
-    let survey = look(&api, merchant_id, &defined, (last, now)).await?;
-    let mut shown = show_definition(&defined.definition);
+    let preview = look_ahead(&api, &merchant.merchant_id, asked).await?;
+    let survey = &preview.survey;
+    let mut shown = show_definition(&preview.definition);
     shown["matched"] = survey.matched.into();
     shown["skipped"] = show_skipped(survey.skipped);
     shown["oldest_at"] = iso(survey.oldest_at).into();
     shown["newest_at"] = iso(survey.newest_at).into();
-    let sent = survey.matched - survey.skipped.items();
-    shown["estimated_seconds"] = seconds(sent, defined.definition.rate).into();
-    shown["notes"] = notes(&defined.to).into();
+    shown["estimated_seconds"] = preview.estimated_seconds.into();
+    shown["notes"] = preview.notes.into();
     Ok(json_answer(&shown))
+}
+
+/// Looks at what a job would find; refuses one that makes no sense, finds nothing, or too much.
+pub(crate) async fn look_ahead(
+    api: &Api,
+    merchant_id: &MerchantId,
+    asked: Asked,
+) -> Result<Preview, ApiError> {
+    let defined = define(api, merchant_id, asked).await?;
+    let now = api.clock.now();
+    let last = api.store.last_position(merchant_id).await?;
+    let survey = look(api, merchant_id, &defined, (last, now)).await?;
+    let sent = survey.matched - survey.skipped.items();
+    Ok(Preview {
+        estimated_seconds: seconds(sent, defined.definition.rate),
+        notes: notes(&defined.to),
+        definition: defined.definition,
+        survey,
+    })
 }
 
 /// `POST /replays`. Sent twice with the same `Idempotency-Key`, it makes one job.
@@ -90,21 +116,38 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(asked): JsonBody<Asked>,
 ) -> Result<Response, ApiError> {
-    let merchant_id = &merchant.merchant_id;
-    let defined = define(&api, merchant_id, asked).await?;
+    let key = idempotency_key(&headers)?;
+    let (job, is_again) = make(&api, &merchant.merchant_id, asked, key).await?;
+    let mut response = answer(StatusCode::CREATED, &show(&job));
+    if is_again {
+        let headers = response.headers_mut();
+        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Makes a job and lets it run. The same request under the same key makes one: then the job is the
+/// earlier one, and the flag tells so.
+pub(crate) async fn make(
+    api: &Api,
+    merchant_id: &MerchantId,
+    asked: Asked,
+    key: Option<&str>,
+) -> Result<(Job, bool), ApiError> {
+    let defined = define(api, merchant_id, asked).await?;
     let doc = serde_json::to_string(&defined.definition).map_err(ApiError::internal)?;
-    let key = idempotency_key(&headers)?.map(|key| NewIdempotencyKey {
+    let key = key.map(|key| NewIdempotencyKey {
         key: key.to_owned(),
         request_hash: hex(&digest(&["replay", &doc])),
         response: String::new(),
     });
-    if let Some(job) = earlier(&api, merchant_id, key.as_ref()).await? {
-        return Ok(again(&job));
+    if let Some(job) = earlier(api, merchant_id, key.as_ref()).await? {
+        return Ok((job, true));
     }
     let now = api.clock.now();
     let last_position = api.store.last_position(merchant_id).await?;
-    let survey = look(&api, merchant_id, &defined, (last_position, now)).await?;
-    let id = time_ordered(now, &[merchant_id.as_str(), &unique(&api, now)]);
+    let survey = look(api, merchant_id, &defined, (last_position, now)).await?;
+    let id = time_ordered(now, &[merchant_id.as_str(), &unique(api, now)]);
     let job = Job {
         merchant_id: merchant_id.clone(),
         id: ReplayJobId::new(format!("rpl_{id}")),
@@ -131,13 +174,13 @@ pub(super) async fn create(
         Ok(false) => return Err(too_many()),
         Err(error) if error.kind == DbErrorKind::Stale => {
             // The same request was faster on another connection.
-            let job = earlier(&api, merchant_id, key.as_ref()).await?;
-            return job.map(|job| again(&job)).ok_or_else(|| error.into());
+            let job = earlier(api, merchant_id, key.as_ref()).await?;
+            return job.map(|job| (job, true)).ok_or_else(|| error.into());
         }
         Err(error) => return Err(error.into()),
     }
     api.replays.notify_one();
-    Ok(answer(StatusCode::CREATED, &show(&job)))
+    Ok((job, false))
 }
 
 /// `GET /replays`, newest first; `before` goes on where a page ended.
@@ -173,7 +216,7 @@ pub(super) async fn pause(
     State(api): State<Api>,
     Path(job_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    change(&api, &merchant.merchant_id, job_id, Wish::Pause).await
+    changed(&api, &merchant.merchant_id, job_id, Wish::Pause).await
 }
 
 /// `POST /replays/{job_id}/resume`: it goes on where it was.
@@ -182,9 +225,7 @@ pub(super) async fn resume(
     State(api): State<Api>,
     Path(job_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let resumed = change(&api, &merchant.merchant_id, job_id, Wish::Resume).await?;
-    api.replays.notify_one();
-    Ok(resumed)
+    changed(&api, &merchant.merchant_id, job_id, Wish::Resume).await
 }
 
 /// `POST /replays/{job_id}/cancel`, for good.
@@ -193,25 +234,35 @@ pub(super) async fn cancel(
     State(api): State<Api>,
     Path(job_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    change(&api, &merchant.merchant_id, job_id, Wish::Cancel).await
+    changed(&api, &merchant.merchant_id, job_id, Wish::Cancel).await
 }
 
-async fn change(
+async fn changed(
     api: &Api,
     merchant_id: &MerchantId,
     job_id: String,
     wish: Wish,
 ) -> Result<Response, ApiError> {
-    let job_id = ReplayJobId::new(job_id);
+    let job = change(api, merchant_id, &ReplayJobId::new(job_id), wish).await?;
+    Ok(json_answer(&show(&job)))
+}
+
+/// Does to a job what somebody wishes, and returns it as it is then.
+pub(crate) async fn change(
+    api: &Api,
+    merchant_id: &MerchantId,
+    job_id: &ReplayJobId,
+    wish: Wish,
+) -> Result<Job, ApiError> {
     let mut tried = false;
     loop {
-        let job = find(api, merchant_id, &job_id).await?;
+        let job = find(api, merchant_id, job_id).await?;
         let state = job
             .state
             .after(wish)
             .map_err(|ended| ApiError::unprocessable("replay.ended", ended.to_string()))?;
         if state == job.state {
-            return Ok(json_answer(&show(&job)));
+            return Ok(job);
         }
         let seen = job.state;
         let changed = Job {
@@ -229,8 +280,11 @@ async fn change(
             Err(error) => return Err(error.into()),
             Ok(false) => return Err(too_many()),
             Ok(true) => {
+                if state == JobState::Running {
+                    api.replays.notify_one();
+                }
                 // The runner may have made a step since we looked.
-                return Ok(json_answer(&show(&find(api, merchant_id, &job_id).await?)));
+                return find(api, merchant_id, job_id).await;
             }
         }
     }
@@ -338,13 +392,6 @@ async fn earlier(
     find(api, merchant_id, &job_id).await.map(Some)
 }
 
-fn again(job: &Job) -> Response {
-    let mut response = answer(StatusCode::CREATED, &show(job));
-    let headers = response.headers_mut();
-    headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
-    response
-}
-
 fn too_many() -> ApiError {
     let message = format!(
         "{RUNNING_MAX} replays of this merchant run already; wait until one has finished, or pause \
@@ -353,14 +400,19 @@ fn too_many() -> ApiError {
     ApiError::unprocessable("replay.limit", message)
 }
 
-async fn find(api: &Api, merchant_id: &MerchantId, job_id: &ReplayJobId) -> Result<Job, ApiError> {
+/// A job of the merchant's.
+pub(crate) async fn find(
+    api: &Api,
+    merchant_id: &MerchantId,
+    job_id: &ReplayJobId,
+) -> Result<Job, ApiError> {
     let job = api.store.replay_job(merchant_id, job_id).await?;
     job.ok_or_else(|| {
         ApiError::not_found("replay.not_found", format!("there is no replay '{job_id}'"))
     })
 }
 
-/// What whoever asks should know about where the events go.
+/// What is to be known about where the events go.
 fn notes(to: &Endpoint) -> Vec<String> {
     let (state, reason) = match &to.state {
         EndpointState::Active => return Vec::new(),

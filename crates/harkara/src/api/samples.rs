@@ -1,10 +1,12 @@
-//! Made-up contents for the test button: one for each event name, as the rules would render it.
+//! Made-up contents for tests: one for each event name, as the rules would render it, and the flows
+//! that several of them make.
 //!
 //! A sample is told through the same commands as a real payment, so that it has the shape of the
-//! real thing, the merchant's settings included. Pure; `endpoints.rs` stores and sends it.
+//! real thing, the merchant's settings included. Pure; `endpoints/trial.rs` stores and sends it, the
+//! catalogue shows it.
 
 use harkara_core::dummy;
-use harkara_core::id::{MandateId, NotificationRef, OrderId, RefundId};
+use harkara_core::id::{MandateId, NotificationRef, OrderId, RefundId, digest, hex};
 use harkara_core::json::Json;
 use harkara_core::mandate::{self, Mandate, MandateCommand, MandateTerms};
 use harkara_core::merchant::Merchant;
@@ -16,30 +18,117 @@ use harkara_core::render::{self, Rendering};
 use harkara_core::time::Timestamp;
 use harkara_core::txn::{Gateway, NewTxn, PaymentWay};
 use harkara_webhook::{EventName, MandateStatus, NotificationStatus, OrderStatus, RefundStatus};
+use serde::{Deserialize, Serialize};
 
-/// The order that every sample is about.
-pub(super) const ORDER_ID: &str = "harkara-test";
+/// The order that a sample is about which stands alone.
+pub(crate) const ORDER_ID: &str = "harkara-test";
+
+/// A story that takes several events to tell, all about one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Flow {
+    Payment,
+    Failure,
+    Preauth,
+    Refund,
+    RefundFailed,
+    AutoRefund,
+    Mandate,
+    MandateRevoked,
+    NotificationFailed,
+}
+
+impl Flow {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Payment,
+        Self::Failure,
+        Self::Preauth,
+        Self::Refund,
+        Self::RefundFailed,
+        Self::AutoRefund,
+        Self::Mandate,
+        Self::MandateRevoked,
+        Self::NotificationFailed,
+    ];
+
+    /// As it is asked for.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Payment => "payment",
+            Self::Failure => "failure",
+            Self::Preauth => "preauth",
+            Self::Refund => "refund",
+            Self::RefundFailed => "refund-failed",
+            Self::AutoRefund => "auto-refund",
+            Self::Mandate => "mandate",
+            Self::MandateRevoked => "mandate-revoked",
+            Self::NotificationFailed => "notification-failed",
+        }
+    }
+
+    /// What happens, in the order in which it does.
+    pub(crate) fn events(self) -> &'static [EventName] {
+        use EventName as E;
+        match self {
+            Self::Payment => &[
+                E::OrderCreated,
+                E::TxnCreated,
+                E::TxnCharged,
+                E::OrderSucceeded,
+            ],
+            Self::Failure => &[E::OrderCreated, E::TxnCreated, E::TxnFailed, E::OrderFailed],
+            Self::Preauth => &[
+                E::TxnCreated,
+                E::OrderAuthorized,
+                E::TxnCharged,
+                E::OrderSucceeded,
+            ],
+            Self::Refund => &[
+                E::TxnCreated,
+                E::OrderSucceeded,
+                E::RefundInitiated,
+                E::OrderRefunded,
+            ],
+            Self::RefundFailed => &[
+                E::TxnCreated,
+                E::OrderSucceeded,
+                E::RefundInitiated,
+                E::OrderRefundFailed,
+            ],
+            Self::AutoRefund => &[E::TxnCreated, E::TxnCharged, E::AutoRefundSucceeded],
+            Self::Mandate => &[E::MandateCreated, E::MandateActivated],
+            Self::MandateRevoked => &[E::MandateCreated, E::MandateActivated, E::MandateRevoked],
+            Self::NotificationFailed => &[
+                E::MandateCreated,
+                E::MandateActivated,
+                E::NotificationFailed,
+            ],
+        }
+    }
+}
 
 const TOLD: &str = "the commands of a sample follow the rules";
 
 /// An order and its mandate while a sample is being told.
 struct Story<'a> {
     merchant: &'a Merchant,
+    order_id: &'a str,
     now: Timestamp,
     order: Option<Order>,
     mandate: Option<Mandate>,
 }
 
-/// The JSON under the one key of `content` of such an event.
-pub(super) fn content(
+/// The JSON under the one key of `content` of such an event, about an order of this id.
+pub(crate) fn content(
     name: EventName,
-    merchant: &Merchant,
+    (merchant, order_id): (&Merchant, &str),
     rendering: Rendering<'_>,
     now: Timestamp,
 ) -> Vec<u8> {
     use EventName as E;
     let mut story = Story {
         merchant,
+        order_id,
         now,
         order: None,
         mandate: None,
@@ -108,8 +197,8 @@ impl Story<'_> {
             auto_capture: true,
         };
         let new = NewOrder {
-            id: format!("ordeh_{:032x}", 0),
-            order_id: OrderId::new(ORDER_ID),
+            id: format!("ordeh_{}", &hex(&digest(&[self.order_id]))[..32]),
+            order_id: OrderId::new(self.order_id),
             details,
         };
         self.tell(&OrderCommand::Create(Box::new(new)));
@@ -151,7 +240,7 @@ impl Story<'_> {
     fn refund(&mut self, status: RefundStatus) {
         self.pay(OrderStatus::Charged);
         self.tell(&OrderCommand::Refund(NewRefund {
-            refund_id: RefundId::new("harkara-test-refund"),
+            refund_id: RefundId::new(format!("{}-refund", self.order_id)),
             amount: None,
             txn_id: None,
             refund_type: "STANDARD".to_owned(),
@@ -231,7 +320,7 @@ impl Story<'_> {
             self.now.epoch_seconds()
         );
         let request = NotificationCommand::Request(NewNotification {
-            reference: NotificationRef::new("harkara-test-notification"),
+            reference: NotificationRef::new(format!("{}-notification", self.order_id)),
             mandate_id: MandateId::new(mandate.mandate_id.as_str()),
             description: "A test of this endpoint".to_owned(),
             source_info: Json::parse(debit).expect("it is written as JSON"),
@@ -273,7 +362,7 @@ mod tests {
         };
         let now = Timestamp::from_seconds(1_700_000_000);
         let row = |name: &EventName| {
-            let content = content(*name, &merchant, rendering, now);
+            let content = content(*name, (&merchant, ORDER_ID), rendering, now);
             let body = envelope("evt_1", &now.iso(), *name, content_kind(*name), &content);
             let event = Event::parse(&body).unwrap();
             let json: serde_json::Value = serde_json::from_slice(&content).unwrap();

@@ -80,6 +80,14 @@ pub(crate) fn refuse(response: &mut Response, error: &ApiError, request_id: &str
     harden(headers);
 }
 
+/// The status of a form's page when what was sent cannot be. The page is there, whatever the form names.
+pub(super) fn form_status(error: &ApiError) -> StatusCode {
+    match error.status {
+        StatusCode::NOT_FOUND => StatusCode::UNPROCESSABLE_ENTITY,
+        status => status,
+    }
+}
+
 /// A fragment of ours as a sentence: a capital first, a stop last.
 pub(super) fn sentence(fragment: &str) -> String {
     let mut chars = fragment.chars();

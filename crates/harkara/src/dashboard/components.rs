@@ -19,7 +19,11 @@ pub(super) enum Section {
     Overview,
     Orders,
     Events,
+    Recovery,
     Webhooks,
+    Test,
+    Catalogue,
+    Keys,
     Members,
     Audit,
     System,
@@ -33,6 +37,7 @@ type Line = (Section, &'static str, &'static str, Permission);
 const OF_PLATFORM: &[Line] = &[
     (Section::Merchants, "Merchants", "/merchants", Permission::SeeTraffic),
     (Section::Members, "Members", "/members", Permission::ChangeMembers),
+    (Section::Keys, "API keys", "/keys", Permission::ChangeKeys),
     (Section::Audit, "Audit", "/audit", Permission::ReadAudit),
     (Section::System, "System", "/system", Permission::SeeSystem),
 ];
@@ -42,7 +47,11 @@ const OF_MERCHANT: &[Line] = &[
     (Section::Overview, "Overview", "", Permission::SeeTraffic),
     (Section::Orders, "Orders", "/orders", Permission::SeeTraffic),
     (Section::Events, "Events", "/events", Permission::SeeTraffic),
+    (Section::Recovery, "Recovery", "/recovery", Permission::SeeTraffic),
     (Section::Webhooks, "Webhooks", "/webhooks", Permission::SeeTraffic),
+    (Section::Test, "Test", "/test", Permission::Resend),
+    (Section::Catalogue, "Catalogue", "/catalogue", Permission::SeeTraffic),
+    (Section::Keys, "API keys", "/keys", Permission::ChangeKeys),
     (Section::Members, "Members", "/members", Permission::ChangeMembers),
     (Section::Audit, "Audit", "/audit", Permission::ReadAudit),
 ];

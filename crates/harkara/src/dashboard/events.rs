@@ -269,20 +269,36 @@ fn attempt_part(endpoint: &ExplainedEndpoint, attempt: &AttemptView, sight: Sigh
             }
             p { (text(&sentence)) }
             (waterfall(attempt))
+            h3 { "Request" }
+            @let sent = endpoint.request_headers(attempt);
+            @if sent.is_empty() {
+                p class="quiet" { "None was sent: it ended before that." }
+            } @else {
+                (headers("Headers of the request", &sent, Sight::Whole))
+            }
             h3 { "Answer" }
             @if evidence.answer_headers.is_empty() && evidence.answer_body.is_empty() {
                 p class="quiet" { "None." }
             } @else {
-                (table("Headers of the answer", &["Header", "Value"],
-                    evidence.answer_headers.iter().map(|(name, value)| html! {
-                        tr { td { (text(name)) } td class="id" { (text(sight.of_text(value))) } }
-                    })))
+                (headers("Headers of the answer", &evidence.answer_headers, sight))
                 @if !evidence.answer_body.is_empty() {
                     pre tabindex="0" { (text(sight.of_text(&evidence.answer_body))) }
                 }
             }
         }
     }
+}
+
+fn headers(caption: &str, headers: &[(String, String)], sight: Sight) -> Markup {
+    table(
+        caption,
+        &["Header", "Value"],
+        headers.iter().map(|(name, value)| {
+            html! {
+                tr { td { (text(name)) } td class="id" { (text(sight.of_text(value))) } }
+            }
+        }),
+    )
 }
 
 fn body_panel(bytes: &[u8], explained: &Explained, sight: Sight) -> Markup {

@@ -25,6 +25,12 @@ impl Fields {
         let mut values = self.0.iter().filter(|(known, _)| known == name);
         values.next().map(|(_, value)| value.as_str())
     }
+
+    /// All values of a name, in their order.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let values = self.0.iter().filter(move |(known, _)| known == name);
+        values.map(|(_, value)| value.as_str())
+    }
 }
 
 impl Fields {

@@ -10,23 +10,27 @@ mod answer;
 mod assets;
 mod audit;
 mod body;
+mod catalogue;
 mod components;
 mod events;
 mod fields;
 mod gate;
 mod home;
+mod keys;
 mod live;
 mod members;
 mod orders;
 mod overview;
 mod parts;
 mod password;
+mod recovery;
 mod routes;
 mod session;
 mod sign_in;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod waterfall;
 mod webhooks;
 

@@ -4,13 +4,14 @@
 //! expectations fails them. A new page is a line here, a line there, and a handler.
 
 use harkara_core::access::Permission::{
-    ChangeEndpoints, ChangeMembers, ReadAudit, Resend, SeeSystem, SeeTraffic,
+    ChangeEndpoints, ChangeKeys, ChangeMembers, ReadAudit, Resend, SeeSystem, SeeTraffic,
 };
 use http::Method;
 
 use super::gate::{Route, merchant, open, platform, signed_in};
 use super::{
-    account, assets, audit, events, home, members, orders, overview, sign_in, system, webhooks,
+    account, assets, audit, catalogue, events, home, keys, members, orders, overview, recovery,
+    sign_in, system, trial, webhooks,
 };
 
 const GET: Method = Method::GET;
@@ -76,6 +77,9 @@ pub(super) fn routes() -> Vec<Route> {
             ChangeMembers,
             members::withdraw_link,
         ),
+        platform(GET, "/dashboard/keys", ChangeKeys, keys::show),
+        platform(POST, "/dashboard/keys", ChangeKeys, keys::make),
+        platform(POST, "/dashboard/keys/{key_id}/revoke", ChangeKeys, keys::end),
         platform(GET, "/dashboard/system", SeeSystem, system::show),
         platform(GET, "/dashboard/audit", ReadAudit, audit::show),
         // A merchant, and the platform about it.
@@ -84,12 +88,26 @@ pub(super) fn routes() -> Vec<Route> {
         merchant(GET, of!("/live/orders"), SeeTraffic, orders::list_live).quiet(),
         merchant(GET, of!("/live/orders/{order_id}"), SeeTraffic, orders::one_live).quiet(),
         merchant(GET, of!("/live/events"), SeeTraffic, events::list_live).quiet(),
+        merchant(GET, of!("/live/recovery"), SeeTraffic, recovery::list_live).quiet(),
+        merchant(GET, of!("/live/recovery/{job_id}"), SeeTraffic, recovery::one_live).quiet(),
+        merchant(GET, of!("/live/test/{order_id}"), SeeTraffic, trial::flow_live).quiet(),
         merchant(GET, of!("/orders"), SeeTraffic, orders::list),
         merchant(GET, of!("/orders/{order_id}"), SeeTraffic, orders::one),
         merchant(POST, of!("/orders/{order_id}/resend"), Resend, orders::resend_all),
         merchant(GET, of!("/events"), SeeTraffic, events::list),
         merchant(GET, of!("/events/{event_id}"), SeeTraffic, events::one),
         merchant(POST, of!("/events/{event_id}/resend"), Resend, events::resend_one),
+        merchant(GET, of!("/recovery"), SeeTraffic, recovery::show),
+        merchant(POST, of!("/recovery"), Resend, recovery::make),
+        merchant(GET, of!("/recovery/{job_id}"), SeeTraffic, recovery::one),
+        merchant(POST, of!("/recovery/{job_id}/pause"), Resend, recovery::pause),
+        merchant(POST, of!("/recovery/{job_id}/resume"), Resend, recovery::resume),
+        merchant(POST, of!("/recovery/{job_id}/cancel"), Resend, recovery::cancel),
+        merchant(GET, of!("/test"), Resend, trial::show),
+        merchant(POST, of!("/test"), Resend, trial::send),
+        merchant(GET, of!("/test/{order_id}"), SeeTraffic, trial::flow),
+        merchant(GET, of!("/catalogue"), SeeTraffic, catalogue::list),
+        merchant(GET, of!("/catalogue/{event_name}"), SeeTraffic, catalogue::one),
         merchant(GET, of!("/webhooks"), SeeTraffic, webhooks::list),
         merchant(GET, of!("/webhooks/new"), ChangeEndpoints, webhooks::blank),
         merchant(POST, of!("/webhooks/new"), ChangeEndpoints, webhooks::create),
@@ -107,6 +125,9 @@ pub(super) fn routes() -> Vec<Route> {
         merchant(POST, of!("/members/{user_id}/reset"), ChangeMembers, members::reset),
         merchant(POST, of!("/members/{user_id}/remove"), ChangeMembers, members::remove),
         merchant(POST, of!("/links/{hash}/withdraw"), ChangeMembers, members::withdraw_link),
+        merchant(GET, of!("/keys"), ChangeKeys, keys::show),
+        merchant(POST, of!("/keys"), ChangeKeys, keys::make),
+        merchant(POST, of!("/keys/{key_id}/revoke"), ChangeKeys, keys::end),
         merchant(GET, of!("/audit"), ReadAudit, audit::show),
     ]
 }

@@ -1,5 +1,6 @@
 //! The pages, asked for as browsers do: a real router over a real store.
 
+mod acts;
 mod matrix;
 mod pages;
 mod people;

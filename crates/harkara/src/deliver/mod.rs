@@ -15,6 +15,7 @@ pub mod inbox;
 mod lane;
 mod permits;
 pub mod run;
+pub(crate) mod shown;
 pub mod sign;
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,7 @@ use super::connect::{
 use super::guard::{Destination, Policy, admit};
 
 pub use self::pool::PoolBounds;
+pub(crate) use self::wire::ALWAYS_SENT;
 pub use self::wire::basic_header;
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;

@@ -179,3 +179,57 @@ fn files_with_keys_are_their_owners_alone() {
     }
     drop(process);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_headers_of_a_request_are_shown_as_they_were_sent_but_for_what_is_secret() {
+    let receiver = crate::app::receiver(|_| None).await;
+    let app = crate::app::TestApp::start_calling(&receiver).await;
+    let shop = app.merchant("ms", json!({})).await;
+    let endpoint = json!({
+        "url": receiver.url("/hooks"),
+        "username": "shop",
+        "password": "pass",
+        "headers": { "X-Token": "canary-header-99" },
+    });
+    let made = shop
+        .json(Method::POST, "/endpoints", &endpoint.to_string())
+        .await
+        .ok();
+    let path = format!("/endpoints/{}", made["endpoint_id"].as_str().unwrap());
+    let signing = json!({ "secret": SIGNING_SECRET }).to_string();
+    shop.json(Method::POST, &format!("{path}/signing"), &signing)
+        .await
+        .ok();
+    let test = shop
+        .json(Method::POST, &format!("{path}/test"), "{}")
+        .await
+        .ok();
+    let arrival = receiver.arrival(0).await;
+
+    let delivery = test["delivery_id"].as_str().unwrap();
+    let attempts = format!("/deliveries/{delivery}/attempts");
+    let mut shown = shop.get(&attempts).await.ok();
+    while shown["state"] == "pending" {
+        tokio::task::yield_now().await;
+        shown = shop.get(&attempts).await.ok();
+    }
+    let headers = shown["attempts"][0]["request"]["headers"]
+        .as_array()
+        .unwrap();
+    let mut differ = String::new();
+    for header in headers {
+        let (name, value) = (header[0].as_str().unwrap(), header[1].as_str().unwrap());
+        let sent = arrival.headers[name].to_str().unwrap();
+        if sent != value {
+            differ += &format!("{name}: {value}\n");
+        }
+    }
+    insta::assert_snapshot!(differ, @r"
+    authorization: Basic ••••••••
+    webhook-signature: v1,••••••••
+    x-token: ••••••••
+    ");
+    // Its length says nothing that the body does not.
+    assert_eq!(headers.len() + 1, arrival.headers.len(), "{headers:?}");
+    assert!(arrival.headers.contains_key("content-length"));
+}

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use harkara_webhook::WebhookVersion;
+use harkara_webhook::{EventName, WebhookVersion};
 
 use super::*;
 use crate::config::Config;

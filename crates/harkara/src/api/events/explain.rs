@@ -7,7 +7,7 @@ use axum::response::Response;
 use harkara_core::delivery::{
     DeliveryState, ExplainInput, ExplainedAttempt, accepted, explain as facts,
 };
-use harkara_core::endpoint::SuccessRule;
+use harkara_core::endpoint::Endpoint;
 use harkara_core::id::{EndpointId, EventId, MerchantId, ReplayJobId};
 use harkara_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::{history, is_real, is_test, job_of, outcome};
 use crate::api::auth::ForMerchant;
 use crate::api::parameters::Path;
 use crate::api::{Api, json_answer};
+use crate::deliver::shown::request_headers;
 use crate::error::ApiError;
 use crate::store::{AttemptView, DeliveryHistory, EndpointRow, EventHistory, EventView};
 
@@ -61,6 +62,13 @@ pub(crate) struct Explained {
     pub(crate) endpoints: Vec<ExplainedEndpoint>,
 }
 
+impl Explained {
+    /// Whether it was made up to test an endpoint, so that nobody is notified of anything.
+    pub(crate) fn is_test(&self) -> bool {
+        is_test(&self.event)
+    }
+}
+
 /// What became of an event at an endpoint.
 pub(crate) struct ExplainedEndpoint {
     pub(crate) endpoint_id: EndpointId,
@@ -71,19 +79,27 @@ pub(crate) struct ExplainedEndpoint {
     /// Whether the endpoint has the event.
     pub(crate) notified: bool,
     pub(crate) facts: Vec<String>,
-    success: SuccessRule,
+    endpoint: Endpoint,
 }
 
 impl ExplainedEndpoint {
     /// An attempt's outcome as code and sentence.
     pub(crate) fn outcome(&self, attempt: &AttemptView) -> (String, String) {
-        outcome(&attempt.attempt, self.success)
+        outcome(&attempt.attempt, self.endpoint.success)
+    }
+
+    /// The headers that an attempt's request had.
+    pub(crate) fn request_headers(&self, attempt: &AttemptView) -> Vec<(String, String)> {
+        let delivery = self.history.as_ref().map(|history| &history.delivery);
+        delivery.map_or(Vec::new(), |delivery| {
+            request_headers(&self.endpoint, delivery, attempt)
+        })
     }
 
     /// Whether an attempt was answered with what counts as success.
     pub(crate) fn is_accepted(&self, attempt: &AttemptView) -> bool {
         let status = attempt.attempt.status;
-        status.is_some_and(|status| accepted(self.success, status))
+        status.is_some_and(|status| accepted(self.endpoint.success, status))
     }
 
     /// Whether it still lacks the event after an attempt, or for good.
@@ -116,15 +132,18 @@ pub(crate) async fn explained(
             continue;
         };
         let job = job_of(api, merchant_id, delivery).await?;
-        let (url, success) = (endpoint.endpoint.url.clone(), endpoint.endpoint.success);
+        let its = endpoint.endpoint.clone();
         let input = explain_input(&event, row, endpoint, job, api.clock.now())?;
         endpoints.push(ExplainedEndpoint {
             endpoint_id: endpoint_id.clone(),
-            url: delivery.url_override.clone().unwrap_or(url),
+            url: delivery
+                .url_override
+                .clone()
+                .unwrap_or_else(|| its.url.clone()),
             history: Some(row.clone()),
             notified: has_event(&deliveries, endpoint_id),
             facts: facts(&input),
-            success,
+            endpoint: its,
         });
     }
     for endpoint in api.store.endpoints(merchant_id).await?.iter() {
@@ -136,7 +155,7 @@ pub(crate) async fn explained(
                 history: None,
                 notified: false,
                 facts: vec![without_delivery(&event, has_body, endpoint.created_at)],
-                success: endpoint.success,
+                endpoint: Endpoint::clone(endpoint),
             });
         }
     }

@@ -7,6 +7,7 @@ use harkara_core::id::{EndpointId, MerchantId};
 use super::super::gate::Route;
 use super::super::routes::routes;
 use super::{Browser, Reply, entry, link, person};
+use crate::api::merchants::add_key;
 use crate::keys::OneTime;
 use crate::testing::World;
 
@@ -35,6 +36,9 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST /dashboard/members/{user_id}/reset", "OA", ""),
     ("POST /dashboard/members/{user_id}/remove", "OA", ""),
     ("POST /dashboard/links/{hash}/withdraw", "OA", ""),
+    ("GET /dashboard/keys", "OA", ""),
+    ("POST /dashboard/keys", "OA", ""),
+    ("POST /dashboard/keys/{key_id}/revoke", "OA", ""),
     ("GET /dashboard/system", "OAD", ""),
     ("GET /dashboard/audit", "OAU", ""),
     ("GET /dashboard/merchants/{merchant_id}", "OADS", "OADS"),
@@ -42,12 +46,26 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET /dashboard/merchants/{merchant_id}/live/events", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/live/orders", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/live/orders/{order_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/recovery", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/recovery/{job_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/live/test/{order_id}", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/orders", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/orders/{order_id}", "OADS", "OADS"),
     ("POST /dashboard/merchants/{merchant_id}/orders/{order_id}/resend", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/events", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/events/{event_id}", "OADS", "OADS"),
     ("POST /dashboard/merchants/{merchant_id}/events/{event_id}/resend", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/recovery", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/recovery", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/recovery/{job_id}", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/recovery/{job_id}/pause", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/recovery/{job_id}/resume", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/recovery/{job_id}/cancel", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/test", "OADS", "OADS"),
+    ("POST /dashboard/merchants/{merchant_id}/test", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/test/{order_id}", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/catalogue", "OADS", "OADS"),
+    ("GET /dashboard/merchants/{merchant_id}/catalogue/{event_name}", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/webhooks", "OADS", "OADS"),
     ("GET /dashboard/merchants/{merchant_id}/webhooks/new", "OAD", "OAD"),
     ("POST /dashboard/merchants/{merchant_id}/webhooks/new", "OAD", "OAD"),
@@ -85,6 +103,9 @@ const EXPECTED: &[(&str, &str, &str)] = &[
         "OA",
         "OA",
     ),
+    ("GET /dashboard/merchants/{merchant_id}/keys", "OA", "OA"),
+    ("POST /dashboard/merchants/{merchant_id}/keys", "OA", "OA"),
+    ("POST /dashboard/merchants/{merchant_id}/keys/{key_id}/revoke", "OA", "OA"),
     ("GET /dashboard/merchants/{merchant_id}/audit", "OAU", "OAU"),
 ];
 
@@ -124,6 +145,7 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
         .replace("{merchant_id}", "ms")
         .replace("{order_id}", "o1")
         .replace("{event_id}", "e1")
+        .replace("{event_name}", "ORDER_SUCCEEDED")
         .replace("{session_id}", session_id)
         .replace(
             "{file}",
@@ -136,6 +158,18 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
     }
     if filled.contains("{endpoint_id}") {
         filled = filled.replace("{endpoint_id}", &endpoint(world).await);
+    }
+    if filled.contains("{job_id}") {
+        let jobs = world
+            .api
+            .store
+            .replay_jobs(&MerchantId::new("ms"), None, 1)
+            .await;
+        filled = filled.replace("{job_id}", jobs.unwrap()[0].id.as_str());
+    }
+    if filled.contains("{key_id}") {
+        let made = add_key(&world.api, &MerchantId::new(place), "").await;
+        filled = filled.replace("{key_id}", &made.unwrap().1.key_id);
     }
     if filled.contains("{hash}") {
         let hash = link(world, &OneTime::generate(), place, Role::Support).await;
@@ -175,6 +209,12 @@ async fn furnished() -> World {
     let event = r#"{"merchant_id":"ms","id":"e1","event_name":"ORDER_SUCCEEDED",
         "content":{"order":{"order_id":"o1"}}}"#;
     assert_eq!(world.platform("POST /events", event).await.status, 201);
+    let endpoints = world.merchant("GET /endpoints", "").await.json();
+    let replay = format!(
+        r#"{{"endpoint_id":{},"states":["pending"]}}"#,
+        endpoints["endpoints"][0]["endpoint_id"]
+    );
+    assert_eq!(world.merchant("POST /replays", &replay).await.status, 201);
     world.stop.send_replace(true);
     world
 }

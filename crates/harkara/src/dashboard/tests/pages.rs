@@ -105,7 +105,7 @@ async fn settle(world: &World, claimed: &Claimed, status: u16, now: Timestamp) {
 }
 
 /// The text of a page without its tags, blanks put together.
-fn read(html: &str) -> String {
+pub(super) fn read(html: &str) -> String {
     let mut text = String::new();
     for piece in html.split('<') {
         text.push(' ');

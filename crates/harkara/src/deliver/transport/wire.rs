@@ -22,8 +22,17 @@ use super::Request;
 use super::gauge::{Gauge, GaugedBody};
 use crate::deliver::guard::Destination;
 
-const JSON: &str = "application/json";
-const USER_AGENT: &str = concat!("Harkara/", env!("CARGO_PKG_VERSION"));
+/// What every request says of itself.
+pub(crate) const ALWAYS_SENT: [(HeaderName, &str); 2] = [
+    (header::CONTENT_TYPE, "application/json"),
+    (
+        header::USER_AGENT,
+        concat!("Harkara/", env!("CARGO_PKG_VERSION")),
+    ),
+];
+
+/// Of each request, besides those that came with it.
+const OUR_HEADERS: usize = 5;
 
 const MAX_INTERIM_ANSWERS: usize = 4;
 const MAX_KEPT_HEAD_BYTES: usize = 4 * 1024;
@@ -47,16 +56,18 @@ pub(super) fn message(
         .body(gauge.body(request.body.clone()))
         .map_err(|_| Failure::Internal)?;
     let host = HeaderValue::from_str(&destination.authority).map_err(|_| Failure::Internal)?;
-    let fixed = [
-        (header::HOST, host),
-        (header::CONTENT_TYPE, HeaderValue::from_static(JSON)),
-        (header::USER_AGENT, HeaderValue::from_static(USER_AGENT)),
+    let always = ALWAYS_SENT.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    let of_it = [
         (header::CONTENT_LENGTH, request.body.len().into()),
         (header::AUTHORIZATION, request.authorization.clone()),
     ];
+    let ours = [(header::HOST, host)]
+        .into_iter()
+        .chain(always)
+        .chain(of_it);
     let headers = message.headers_mut();
-    headers.reserve(fixed.len() + request.headers.len());
-    for (name, value) in fixed.into_iter().chain(request.headers.iter().cloned()) {
+    headers.reserve(OUR_HEADERS + request.headers.len());
+    for (name, value) in ours.chain(request.headers.iter().cloned()) {
         headers.append(name, value);
     }
     Ok(message)

@@ -372,7 +372,7 @@ impl Own {
     }
 }
 
-/// Replays and tests stand in no line, and what is withheld stands nowhere.
+/// Replays stand in no line, a test in that of its own unit alone, and what is withheld nowhere.
 fn place_of(
     pen: &Pen,
     own: &mut Own,
@@ -381,14 +381,15 @@ fn place_of(
     new: &NewDelivery,
 ) -> Result<Place, DbError> {
     let stands_in_line = match new.kind {
-        DeliveryKind::Event => new.withheld.is_none(),
-        DeliveryKind::Replay | DeliveryKind::Test => false,
+        DeliveryKind::Event | DeliveryKind::Test => new.withheld.is_none(),
+        DeliveryKind::Replay => false,
     };
     if !stands_in_line {
         return Ok(Place::default());
     }
     let place = match own.last(endpoint, event.subject) {
         Some(before) => behind(before, new.order),
+        None if new.kind == DeliveryKind::Test => Place::default(),
         None => {
             let line = Line {
                 endpoint,

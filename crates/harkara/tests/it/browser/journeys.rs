@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harkara::receiver::{Arrival, Reply};
-use http::StatusCode;
+use harkara_webhook::EventName;
+use http::{Method, StatusCode};
+use serde_json::json;
 
 use super::driver::{Browser, Scripts};
 use super::{NAME, PASSWORD, Stage};
@@ -181,5 +183,71 @@ async fn a_wrong_username_is_refused_in_its_place_and_nothing_typed_is_lost() {
         browser.fill("Username", "shop1").await;
         browser.press("Add the endpoint").await;
         browser.sees("Password, shown this once:").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn what_a_shop_did_not_hear_for_a_while_is_replayed() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        let endpoint = json!({
+            "url": stage.receiver.url("/hooks"), "username": "shop", "password": "pass",
+            // Without TXN_CHARGED.
+            "webhook_version": "2016-10-27",
+        });
+        let made = stage
+            .shop
+            .json(Method::POST, "/endpoints", &endpoint.to_string())
+            .await;
+        let endpoint_id = made.ok()["endpoint_id"].as_str().unwrap().to_owned();
+        stage.pay("a-1", "8", &[]).await;
+        stage.pay("a-2", "9", &[]).await;
+        stage.receiver.arrival(3).await;
+        let path = format!("/endpoints/{endpoint_id}");
+        let latest = r#"{"webhook_version":""}"#;
+        stage.shop.json(Method::PATCH, &path, latest).await.ok();
+
+        let browser = &stage.browser;
+        stage.go("/recovery").await;
+        browser.press("Show what it would send").await;
+        // Nobody switched ORDER_CREATED on, so that it stays withheld.
+        browser.sees("2 by its switches").await;
+        browser.press("Replay 2 events").await;
+        browser.sees("What was asked").await;
+        let done = "//dd[contains(., '2, of which 2 have arrived')]";
+        match scripts {
+            Scripts::On => drop(browser.text(done).await),
+            Scripts::Off => browser.reload_until(done).await,
+        }
+        stage.go("/recovery").await;
+        let row = browser.text("//tr[contains(., 'rpl_')]").await;
+        assert!(row.contains("finished") && row.contains("4 of 4"), "{row}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn a_flow_is_sent_to_ones_own_endpoint_and_watched() {
+    for scripts in Scripts::BOTH {
+        let stage = Stage::entered(scripts, |_| None).await;
+        stage.shop.listen(&stage.receiver).await;
+        let browser = &stage.browser;
+        stage.go("/test").await;
+        browser.choose("Flow", "refund").await;
+        browser.press("Send the flow").await;
+        browser.sees("A made-up flow").await;
+        let told = "//li[contains(., 'ORDER_REFUNDED')][contains(., 'delivered')]";
+        match scripts {
+            Scripts::On => drop(browser.text(told).await),
+            Scripts::Off => browser.reload_until(told).await,
+        }
+        use EventName::{OrderRefunded, OrderSucceeded, RefundInitiated, TxnCreated};
+        let expected = [TxnCreated, OrderSucceeded, RefundInitiated, OrderRefunded];
+        let arrivals = stage.receiver.arrivals();
+        assert_eq!(arrivals.len(), expected.len());
+        for (arrival, name) in arrivals.iter().zip(expected) {
+            assert!(arrival.is(name), "{name}");
+        }
     }
 }

@@ -1,0 +1,165 @@
+//! What a replay is asked for, as it stands in a form, and the way from there to what the API takes.
+//!
+//! Whatever was typed is kept as it was typed, so that a refusal loses none of it.
+
+use std::collections::BTreeSet;
+
+use harkara_core::replay::Standing;
+use harkara_webhook::EventName;
+
+use crate::api::replays::Asked;
+use crate::dashboard::fields::Fields;
+use crate::error::ApiError;
+
+/// What a form holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Typed {
+    pub(super) endpoint_id: String,
+    pub(super) to_endpoint_id: String,
+    pub(super) event_names: BTreeSet<EventName>,
+    pub(super) states: BTreeSet<Standing>,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) rate: String,
+}
+
+/// As it is asked for when nobody says anything: what was never delivered.
+impl Default for Typed {
+    fn default() -> Self {
+        Self {
+            endpoint_id: String::new(),
+            to_endpoint_id: String::new(),
+            event_names: BTreeSet::new(),
+            states: Standing::LOST.into(),
+            from: String::new(),
+            to: String::new(),
+            rate: String::new(),
+        }
+    }
+}
+
+const STANDINGS: [Standing; 5] = [
+    Standing::Exhausted,
+    Standing::Withdrawn,
+    Standing::Withheld,
+    Standing::Pending,
+    Standing::Delivered,
+];
+
+/// What became of a delivery, as the API says it.
+pub(super) fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Exhausted => "exhausted",
+        Standing::Withdrawn => "withdrawn",
+        Standing::Withheld => "withheld",
+        Standing::Pending => "pending",
+        Standing::Delivered => "delivered",
+    }
+}
+
+impl Typed {
+    /// As it was sent. Only a form's boxes send names and states, so others are nobody's.
+    pub(super) fn sent(fields: &Fields) -> Self {
+        let text = |name: &str| fields.get(name).unwrap_or_default().to_owned();
+        let names = fields.all("event_names");
+        let states: Vec<&str> = fields.all("states").collect();
+        Self {
+            endpoint_id: text("endpoint_id"),
+            to_endpoint_id: text("to_endpoint_id"),
+            event_names: names.filter_map(|name| name.parse().ok()).collect(),
+            states: STANDINGS
+                .into_iter()
+                .filter(|standing| states.contains(&word(*standing)))
+                .collect(),
+            from: text("from"),
+            to: text("to"),
+            rate: text("rate"),
+        }
+    }
+
+    /// The same again, for a form that carries it on.
+    pub(super) fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![
+            ("endpoint_id", self.endpoint_id.clone()),
+            ("to_endpoint_id", self.to_endpoint_id.clone()),
+            ("from", self.from.clone()),
+            ("to", self.to.clone()),
+            ("rate", self.rate.clone()),
+        ];
+        pairs.retain(|(_, value)| !value.is_empty());
+        let names = self.event_names.iter();
+        pairs.extend(names.map(|name| ("event_names", name.to_string())));
+        let states = self.states.iter();
+        pairs.extend(states.map(|state| ("states", word(*state).to_owned())));
+        pairs
+    }
+
+    /// For the audit log.
+    pub(super) fn in_words(&self) -> String {
+        let pairs = self.pairs();
+        let words = pairs.iter().filter(|(name, _)| *name != "endpoint_id");
+        let words: Vec<_> = words
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        words.join("; ")
+    }
+
+    /// What the API takes for it.
+    pub(super) fn asked(&self) -> Result<Asked, ApiError> {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let rate = given(&self.rate).map(|rate| {
+            let reason = format!("'{rate}' is not a whole number");
+            rate.parse().map_err(|_| ApiError::field("rate", reason))
+        });
+        Ok(Asked {
+            endpoint_id: self.endpoint_id.clone(),
+            to_endpoint_id: given(&self.to_endpoint_id),
+            event_names: self.event_names.clone(),
+            states: Some(self.states.clone()),
+            from: given(&self.from).map(moment),
+            to: given(&self.to).map(moment),
+            rate: rate.transpose()?,
+        })
+    }
+}
+
+/// A moment as browsers send one, in UTC, as the API takes it.
+fn moment(typed: String) -> String {
+    match typed.len() {
+        16 => format!("{typed}:00Z"),
+        19 => format!("{typed}Z"),
+        _ => typed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_comes_back_as_it_was_sent() {
+        let sent = b"endpoint_id=ep_1&from=2026-11-29T10%3A00&states=exhausted&states=delivered\
+            &event_names=ORDER_SUCCEEDED&event_names=ORDER_EATEN&rate=7";
+        let typed = Typed::sent(&Fields::parse(sent));
+        let again: Fields = typed
+            .pairs()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        assert_eq!(Typed::sent(&again), typed);
+        let asked = typed.asked().unwrap();
+        assert_eq!(asked.from.as_deref(), Some("2026-11-29T10:00:00Z"));
+        assert_eq!(asked.rate, Some(7));
+        insta::assert_snapshot!(
+            typed.in_words(),
+            @"from 2026-11-29T10:00; rate 7; event_names ORDER_SUCCEEDED; states exhausted; states delivered"
+        );
+    }
+
+    #[test]
+    fn states_are_called_what_the_api_calls_them() {
+        for standing in STANDINGS {
+            assert_eq!(serde_json::to_value(standing).unwrap(), word(standing));
+        }
+    }
+}
