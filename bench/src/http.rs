@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client: one connection that is kept, and reopened when it breaks.
 //!
-//! Plain HTTP alone; only the sink speaks TLS. `limit` and `load` call it.
+//! Plain HTTP alone; only the sink speaks TLS. `limit`, `load` and `pages` call it.
 
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt, Full};
@@ -41,6 +41,18 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes)> {
+        let (status, _, body) = self.ask(method, url, headers, body).await?;
+        Ok((status, body))
+    }
+
+    /// The same with the headers of the answer.
+    pub(crate) async fn ask(
+        &mut self,
+        method: Method,
+        url: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(StatusCode, HeaderMap, Bytes)> {
         let mut conn = match self.conn.take() {
             Some(conn) if !conn.is_closed() => conn,
             Some(_) | None => self.connect().await?,
@@ -53,10 +65,10 @@ impl Client {
         request.headers_mut().insert(HOST, host);
         conn.ready().await?;
         let response = conn.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
         self.conn = Some(conn);
-        Ok((status, body))
+        Ok((parts.status, parts.headers, body))
     }
 
     /// Posts JSON and gives the answer's, which has to be a good one.

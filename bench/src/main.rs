@@ -1,13 +1,14 @@
 //! A harness for webhook delivery servers: it publishes, receives, and compares the two.
 //!
-//! Four commands, each a process of one thread: `sink` receives, `poison` receives badly, `limit`
-//! measures the machine, `load` measures a server. Nothing here knows the insides of any server; what one is asked for
-//! over HTTP is in `load/`. `cargo xtask bench` starts it, and README.md explains the figures.
+//! Five commands, each a process of one thread: `sink` receives, `poison` receives badly, `limit`
+//! measures the machine, `load` measures a server, `pages` the dashboard of one. Nothing here knows the
+//! insides of any server; what one is asked for over HTTP is in `load/`. `cargo xtask bench` starts it, and README.md explains the figures.
 
 mod clock;
 mod http;
 mod limit;
 mod load;
+mod pages;
 mod payload;
 mod procs;
 mod sink;
@@ -33,6 +34,8 @@ enum Command {
     Limit(limit::Args),
     /// Publish events to a webhook server and wait until the sink has them all
     Load(Box<load::Args>),
+    /// Sign in to a dashboard and measure how long its pages take
+    Pages(pages::Args),
 }
 
 // One thread per process: server, sink and publisher share the machine, so the harness must stay
@@ -44,5 +47,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Poison(args) => sink::poison::run(args).await,
         Command::Limit(args) => limit::run(args).await,
         Command::Load(args) => load::run(*args).await,
+        Command::Pages(args) => pages::run(args).await,
     }
 }

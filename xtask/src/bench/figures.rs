@@ -30,6 +30,7 @@ pub(super) const FIGURES: &[(&str, Take)] = &[
     ("P11", drain),
     ("P12", isolation),
     ("P13", fan_out),
+    ("P14", pages),
     ("P15", start),
 ];
 
@@ -38,10 +39,6 @@ pub(super) const NOT_YET: &[(&str, &str)] = &[
     (
         "P9",
         "filling a store with 10 million events takes longer than this command may",
-    ),
-    (
-        "P14",
-        "it needs 10 million events, and there is no dashboard yet",
     ),
     (
         "P16",
@@ -232,6 +229,21 @@ fn postgres(lab: &Lab) -> Result<Figure> {
         name: "delivered/s, on Postgres",
         goal: at_least(&[0.05], &[0.1]),
         ..share_of_limit(lab, rate)?
+    })
+}
+
+fn pages(lab: &Lab) -> Result<Figure> {
+    let run = lab.waiting()?;
+    let p99 = number(&run, "/pages/worst_p99_ms")?;
+    let slowest = run.pointer("/pages/worst").and_then(Value::as_str);
+    let slowest = slowest.and_then(|path| path.split('/').nth(4));
+    let slowest = slowest.unwrap_or("overview");
+    Ok(Figure {
+        number: "P14",
+        name: "slowest page, 1M events",
+        values: vec![p99],
+        shown: format!("p99 {p99:.1} ms, {slowest}"),
+        goal: at_most(&[100.0], &[30.0]),
     })
 }
 

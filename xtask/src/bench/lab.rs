@@ -59,6 +59,8 @@ const OPEN_LOOP: &str = "--adapter events --rate 200 --warm-up-s 5";
 
 /// Deliveries that wait for an endpoint that nobody listens at.
 const WAITING: u64 = 1_000_000;
+/// Orders that are paid and untold while pages are asked for.
+const ORDERS: u64 = 5_000;
 /// How long the first attempt after a start may take before something must be wrong.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(60);
 
@@ -206,7 +208,8 @@ impl Lab {
         (4000 / self.smaller).max(200).to_string()
     }
 
-    /// P8 and P15: a million deliveries wait for a dead endpoint, and the server is started again.
+    /// P8, P14 and P15: a million deliveries wait for a dead endpoint, the server is started again, and
+    /// somebody looks at its dashboard.
     pub(super) fn waiting(&self) -> Result<Value> {
         self.once("waiting", || self.waiting_once())
     }
@@ -228,7 +231,7 @@ impl Lab {
         run["store_bytes"] = server.stop()?.into();
         place.sink.reset()?;
         let started_us = unix_us();
-        let _server = place.start_server(&self.binaries)?;
+        let server = place.start_server(&self.binaries)?;
         let first_us = loop {
             if let Some(first_us) = place.sink.first_arrival_us()? {
                 break first_us;
@@ -241,7 +244,25 @@ impl Lab {
             pause(Duration::from_millis(20));
         };
         run["first_attempt_s"] = ((first_us - started_us) as f64 / 1e6).into();
+        run["pages"] = self.pages(&place, &server)?;
         Ok(run)
+    }
+
+    /// How long the pages of the dashboard take, with some thousands of orders in the store as well, all
+    /// of which are paid and, to the dead endpoint, untold.
+    fn pages(&self, place: &Place, server: &Server) -> Result<Value> {
+        let count = (ORDERS / self.smaller).max(10);
+        let setup = Setup {
+            name: "orders_untold",
+            scheme: "http",
+            by: RATE,
+            options: &format!("--adapter orders --count {count} --endpoints 0 --settle-ms 0"),
+        };
+        self.publish(&setup, place, server)?;
+        let link = server.owner_link()?;
+        let times = (200 / self.smaller).max(5).to_string();
+        let arguments = vec!["pages", "--owner-link", &link, "--times", &times];
+        harness(&self.binaries, arguments)
     }
 
     /// P11: deliveries that waited for a paused endpoint, from its resumption.

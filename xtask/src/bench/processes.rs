@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// Longer than a server takes to finish what is in flight.
@@ -51,8 +51,8 @@ impl Binaries {
 /// A process that ends with its handle.
 struct Process {
     child: Child,
-    /// Closed when the process has ended its output.
-    ended: mpsc::Receiver<()>,
+    /// What it prints after it has said where it listens; closed when it has ended its output.
+    printed: mpsc::Receiver<String>,
 }
 
 impl Process {
@@ -61,8 +61,8 @@ impl Process {
         let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = started.with_context(|| format!("failed to start {program}"))?;
         let output = child.stdout.take().expect("its output was asked for");
-        let (running, ended) = mpsc::channel();
-        let process = Self { child, ended };
+        let (printing, printed) = mpsc::channel();
+        let process = Self { child, printed };
         let mut lines = BufReader::new(output).lines();
         let address = loop {
             let line = lines.next().with_context(|| {
@@ -76,8 +76,10 @@ impl Process {
         };
         // The rest of its output must not fill the pipe.
         std::thread::spawn(move || {
-            lines.for_each(drop);
-            drop(running);
+            // Nobody has to listen.
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| drop(printing.send(line)));
         });
         Ok((process, address))
     }
@@ -90,12 +92,15 @@ impl Process {
             asked.context("failed to start kill")?.success(),
             "failed to signal process {id}"
         );
-        let ended = self.ended.recv_timeout(STOP);
-        ensure!(
-            ended == Err(mpsc::RecvTimeoutError::Disconnected),
-            "process {id} has not ended {STOP:?} after it was asked to"
-        );
-        Ok(())
+        loop {
+            match self.printed.recv_timeout(STOP) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    bail!("process {id} has not ended {STOP:?} after it was asked to")
+                }
+            }
+        }
     }
 }
 
@@ -202,6 +207,17 @@ impl Server {
             data,
             process,
         })
+    }
+
+    /// The link by which an owner comes to the dashboard, which is printed while there is none.
+    pub(super) fn owner_link(&self) -> Result<String> {
+        loop {
+            let line = self.process.printed.recv_timeout(STOP);
+            let line = line.context("the server printed no link for an owner")?;
+            if line.contains("/dashboard/welcome?") {
+                return Ok(line.trim().to_owned());
+            }
+        }
     }
 
     /// The process's id.
