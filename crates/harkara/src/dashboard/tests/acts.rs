@@ -167,7 +167,7 @@ async fn a_flow_is_sent_in_its_order_as_far_as_the_endpoint_hears_of_it() {
     world.merchant(&pause, "").await;
     let paused = support.post(&format!("{ROOT}/test"), &form).await;
     assert!(
-        read(&paused.text).contains("the endpoint is not active"),
+        read(&paused.text).contains("The endpoint is not active"),
         "{}",
         paused.text
     );
