@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// What is installed from npm and `PyPI`, with all that it pulls in: what judges our signatures must
-/// not change under us.
-const NPM_PACKAGES: [&str; 3] = [
+/// What is installed from npm and `PyPI`, with all that it pulls in: what judges our signatures and our
+/// pages must not change under us.
+const NPM_PACKAGES: [&str; 4] = [
+    "axe-core@4.14.1",
     "standardwebhooks@1.1.1",
     "@stablelib/base64@1.0.1",
     "fast-sha256@1.3.0",
@@ -57,7 +58,7 @@ const NPM: Need = Need {
     name: "npm",
     found: || runs("npm", &["--version"]),
     packages: &["npm"],
-    advice: "`npm` does not run, and it fetches the library that judges our signatures. Install it \
+    advice: "`npm` does not run, and it fetches what judges our signatures and our pages. Install it \
              and run the command again:\n  \
              Debian, Ubuntu:  sudo apt-get install npm\n  \
              Fedora:          sudo dnf install npm\n  \
@@ -100,7 +101,7 @@ pub(crate) fn browser() -> Result<()> {
     CHROMIUM.ensure()
 }
 
-/// Other people's libraries that judge our signatures, in a folder which is returned. They are
+/// Other people's libraries that judge our signatures and our pages, in a folder which is returned. They are
 /// fetched once; after that no network is needed.
 pub(crate) fn oracles() -> Result<PathBuf> {
     NODE.ensure()?;

@@ -8,7 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod dashboard;
+pub mod dashboard;
 pub mod deliver;
 pub mod error;
 pub mod files;

@@ -125,6 +125,12 @@ impl Route {
         }
     }
 
+    /// Whether people open it. A file that pages link to is none, nor is what a page asks for by itself.
+    pub(super) fn is_page(&self) -> bool {
+        let is_file = self.path.starts_with("/dashboard/static/");
+        self.method == Method::GET && !self.is_quiet && !is_file
+    }
+
     /// Answers a request for it.
     pub(super) async fn answer(&self, State(api): State<Api>, request: Request) -> Answer {
         let visit = Visit::read(api, request, self.is_quiet).await?;

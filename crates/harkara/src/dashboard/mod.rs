@@ -91,6 +91,13 @@ pub(crate) fn router() -> Router<Api> {
     router
 }
 
+/// The paths of the pages that people open, with their parameters in braces: for whoever looks at each of
+/// them, as the tests do in a browser.
+pub fn pages() -> Vec<&'static str> {
+    let pages = routes::routes().into_iter().filter(gate::Route::is_page);
+    pages.map(|route| route.path).collect()
+}
+
 /// While nobody can sign in: makes the link by which the owner does so first, and says where it leads.
 pub(crate) async fn first_link(
     store: &Store,

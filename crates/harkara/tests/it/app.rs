@@ -141,7 +141,11 @@ impl TestApp {
 
     /// Starts a server that trusts the certificate of a merchant's own.
     pub async fn start_calling(receiver: &MerchantServer) -> Self {
-        Self::start_with(|config, folder| {
+        Self::start_calling_at(Clock::system(), receiver).await
+    }
+
+    pub async fn start_calling_at(clock: Clock, receiver: &MerchantServer) -> Self {
+        Self::start_at(clock, |config, folder| {
             let ca_file = folder.path().join("ca.pem");
             std::fs::write(&ca_file, receiver.ca_pem()).unwrap();
             config.destinations.ca_file = Some(ca_file);

@@ -1,11 +1,16 @@
 //! The dashboard as people meet it: real pages in a real browser, with scripts and without.
 //!
-//! `driver.rs` has the browser, `journeys.rs` what people come for. They need Chromium, which `cargo xtask
-//! test` installs; a plain `cargo test` lists them as ignored.
+//! `driver.rs` has the browser, `journeys.rs` what people come for, `keyboard.rs` those who use no mouse.
+//! `walk.rs` leads past all pages, for `axe.rs`, which asks whether everybody can use them, and for
+//! `hostile.rs`, which has written on them what attackers would. `pictures.rs` draws some. They need Chromium, which `cargo xtask test`
+//! installs; a plain `cargo test` lists them as ignored.
 
+mod axe;
 mod driver;
 mod journeys;
+mod walk;
 
+use harkara::clock::Clock;
 use harkara::receiver::{Arrival, MerchantServer, Reply};
 use serde_json::json;
 
@@ -29,9 +34,18 @@ impl Stage {
         scripts: Scripts,
         script: impl Fn(&Arrival) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
+        Self::of("ms", Clock::system(), scripts, script).await
+    }
+
+    async fn of(
+        merchant_id: &str,
+        clock: Clock,
+        scripts: Scripts,
+        script: impl Fn(&Arrival) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
         let receiver = receiver(script).await;
-        let app = TestApp::start_calling(&receiver).await;
-        let shop = app.merchant("ms", json!({})).await;
+        let app = TestApp::start_calling_at(clock, &receiver).await;
+        let shop = app.merchant(merchant_id, json!({})).await;
         let browser = Browser::open(scripts).await;
         Self {
             app,
@@ -64,7 +78,8 @@ impl Stage {
 
     /// The whole address of a page of the merchant's.
     fn at(&self, path: &str) -> String {
-        format!("{}/dashboard/merchants/ms{path}", self.app.app.public_url)
+        let (server, merchant_id) = (&self.app.app.public_url, &self.shop.merchant_id);
+        format!("{server}/dashboard/merchants/{merchant_id}{path}")
     }
 
     async fn go(&self, path: &str) {

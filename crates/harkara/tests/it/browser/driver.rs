@@ -101,6 +101,33 @@ impl Scripts {
     pub const BOTH: [Self; 2] = [Self::On, Self::Off];
 }
 
+/// How pages are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// `light` or `dark`.
+    pub scheme: &'static str,
+    /// Of the screen.
+    pub width: u32,
+}
+
+impl Look {
+    /// By day and by night, at a desk and on a phone.
+    pub const ALL: [Self; 4] = [
+        Self::at("light", 1280),
+        Self::at("dark", 1280),
+        Self::at("light", 390),
+        Self::at("dark", 390),
+    ];
+
+    pub const fn at(scheme: &'static str, width: u32) -> Self {
+        Self { scheme, width }
+    }
+
+    pub fn is_phone(self) -> bool {
+        self.width < 600
+    }
+}
+
 /// A browser of its own: nobody is signed in, nothing is remembered. Closed when dropped.
 pub struct Browser {
     session: String,
@@ -226,10 +253,39 @@ impl Browser {
         text.as_str().unwrap().to_owned()
     }
 
-    /// Runs a script of the test's own, which no policy of the page is asked about.
+    /// Runs a script of the test's own, which no policy of the page is asked about, and waits for what it
+    /// promises.
     pub async fn run(&self, script: &str) -> Value {
         let body = json!({ "script": script, "args": [] });
         self.post("/execute/sync", body).await
+    }
+
+    /// Runs a script of the test's own in every page from now on, before those of the page.
+    pub async fn run_first(&self, script: &str) {
+        let script = json!({ "source": script });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", script)
+            .await;
+    }
+
+    /// Shows pages as a screen of this size does, to somebody who likes them light or dark.
+    pub async fn wear(&self, look: Look) {
+        let Look { scheme, width } = look;
+        let is_phone = look.is_phone();
+        let screen = json!({
+            "width": width, "height": if is_phone { 844 } else { 900 },
+            "deviceScaleFactor": 1, "mobile": is_phone,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", screen)
+            .await;
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        let features = json!({ "features": [feature] });
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Asks Chromium itself, past the standard.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.post("/goog/cdp/execute", body).await
     }
 
     /// The number of what an `XPath` leads to, once there is something.
