@@ -68,7 +68,7 @@ pub struct Arrival {
 pub struct Reply {
     end: End,
     after: Duration,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, HeaderValue)>,
     body: Bytes,
 }
 
@@ -255,9 +255,13 @@ impl Reply {
         Self { after, ..self }
     }
 
-    /// The same with one more header.
+    /// The same with one more header, whose value may have any bytes that can stand in one.
+    ///
+    /// # Panics
+    /// If one of them cannot, such as the end of a line.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
+        let value = HeaderValue::from_bytes(value.as_ref()).expect("it can stand in a header");
         self.headers.push((name, value));
         self
     }
@@ -307,10 +311,8 @@ impl Reply {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = status;
         for (name, value) in self.headers {
-            response.headers_mut().append(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            );
+            let name = HeaderName::from_static(name);
+            response.headers_mut().append(name, value);
         }
         Ok(response)
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use maud::{Markup, html};
 
-use super::components::{document, panel};
+use super::components::{document, panel, text};
 use crate::error::ApiError;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -67,7 +67,7 @@ pub(crate) fn refuse(response: &mut Response, error: &ApiError, request_id: &str
     };
     let body = html! {
         (panel(title, html! {
-            p { (sentence(&error.message)) }
+            p { (text(&sentence(&error.message))) }
             p class="quiet" { "Request " code { (request_id) } }
             p { a href=(super::ROOT) { "Back to the dashboard" } }
         }))

@@ -7,6 +7,7 @@
 
 mod axe;
 mod driver;
+mod hostile;
 mod journeys;
 mod walk;
 
