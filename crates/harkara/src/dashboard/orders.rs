@@ -140,7 +140,7 @@ fn list_page(member: &Member, notice: Option<Markup>, rows: Markup) -> Markup {
             div class="field wide" {
                 label {
                     span { "Search" }
-                    input name="search" type="search" value=(given("search"))
+                    input id="search" name="search" type="search" value=(given("search"))
                         placeholder="id of an order, transaction, refund, event or customer";
                 }
             }

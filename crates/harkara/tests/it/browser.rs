@@ -9,6 +9,7 @@ mod axe;
 mod driver;
 mod hostile;
 mod journeys;
+mod keyboard;
 mod walk;
 
 use harkara::clock::Clock;

@@ -22,20 +22,24 @@ function localise(root) {
   }
 }
 
-function rows() {
-  return [...document.querySelectorAll("tbody tr:has(a)")];
-}
-
-// One row down or up: the first link of it has the focus.
+// One row or step of a timeline down or up: the first link of it has the focus.
 function step(by) {
-  const all = rows();
+  const all = [...document.querySelectorAll("tbody tr:has(a), .timeline > li:has(a)")];
   const at = all.findIndex((row) => row.contains(document.activeElement));
   const next = all[Math.max(0, Math.min(all.length - 1, at + by))];
   next?.querySelector("a")?.focus();
 }
 
+// The search of this page, or of the page that has one for everything.
+function search() {
+  const field = document.querySelector("input[type=search]");
+  const orders = document.querySelector("nav a[href$='/orders']");
+  if (field) field.focus();
+  else if (orders) location.assign(`${orders.href}#search`);
+}
+
 const KEYS = {
-  "/": () => document.querySelector("input[type=search]")?.focus(),
+  "/": search,
   j: () => step(1),
   k: () => step(-1),
   r: () => document.querySelector("[data-key=r]")?.focus(),

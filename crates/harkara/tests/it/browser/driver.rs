@@ -267,6 +267,18 @@ impl Browser {
             .await;
     }
 
+    /// Presses keys, one after another, wherever the focus is.
+    pub async fn type_keys(&self, keys: &str) {
+        let strokes = keys.chars().flat_map(|key| {
+            ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() }))
+        });
+        let keyboard = json!({
+            "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<_>>()
+        });
+        self.post("/actions", json!({ "actions": [keyboard] }))
+            .await;
+    }
+
     /// Shows pages as a screen of this size does, to somebody who likes them light or dark.
     pub async fn wear(&self, look: Look) {
         let Look { scheme, width } = look;
