@@ -42,7 +42,7 @@ pub(super) async fn list(member: Member) -> Answer {
                 label {
                     span { "Search" }
                     input name="search" type="search"
-                        placeholder="id of an event, an order, a transaction or a refund";
+                        placeholder="event, order, transaction, refund…";
                 }
             }
             button class="main" { "Find" }

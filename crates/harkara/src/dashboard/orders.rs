@@ -141,7 +141,7 @@ fn list_page(member: &Member, notice: Option<Markup>, rows: Markup) -> Markup {
                 label {
                     span { "Search" }
                     input id="search" name="search" type="search" value=(given("search"))
-                        placeholder="id of an order, transaction, refund, event or customer";
+                        placeholder="order, transaction, refund, customer…";
                 }
             }
             (select("Webhook", "notified", given("notified"),

@@ -2,8 +2,8 @@
 //!
 //! `driver.rs` has the browser, `journeys.rs` what people come for, `keyboard.rs` those who use no mouse.
 //! `walk.rs` leads past all pages, for `axe.rs`, which asks whether everybody can use them, and for
-//! `hostile.rs`, which has written on them what attackers would. `pictures.rs` draws some. They need Chromium, which `cargo xtask test`
-//! installs; a plain `cargo test` lists them as ignored.
+//! `hostile.rs`, which has written on them what attackers would.
+//! They need Chromium, which `cargo xtask test` installs; a plain `cargo test` lists them as ignored.
 
 mod axe;
 mod driver;

@@ -73,6 +73,8 @@ document.addEventListener("htmx:sse:before:message", (event) => {
 const seen = new MutationObserver(() => localise(document));
 document.addEventListener("DOMContentLoaded", () => {
   localise(document);
+  // Where the sections do not fit, the one that is open is among those seen.
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest" });
   for (const live of document.querySelectorAll("[data-live]")) {
     seen.observe(live, { childList: true, characterData: true, subtree: true });
   }
