@@ -20,9 +20,9 @@ use serde_json::json;
 
 use self::payloads::{BROKEN, Harm, PAYLOADS};
 use self::trap::Attacker;
-use super::Stage;
 use super::driver::{Browser, Scripts};
 use super::walk::Walk;
+use super::{PASSWORD, Stage};
 
 /// Texts that one order carries, each in a field of its own.
 const FIELDS: usize = 10;
@@ -177,6 +177,13 @@ async fn texts_of_others_stay_text_on_every_page() {
     .await;
     let browser = &stage.browser;
     trap::set(browser).await;
+    // Whoever cannot sign in is written down as well, by the name that they gave.
+    stage.go("").await;
+    browser.fill("Name", &texts[0]).await;
+    browser.fill("Password", PASSWORD).await;
+    browser.press("Sign in").await;
+    browser.text("//*[@role='alert']").await;
+    trap::untouched(browser, "the page to sign in on").await;
     stage.enter().await;
     stage.shop.listen(&stage.receiver).await;
     for (n, texts) in groups.iter().enumerate() {
@@ -248,6 +255,12 @@ async fn texts_of_others_stay_text_on_every_page() {
     let mut look = async |path: &str| trap::untouched(browser, path).await;
     let mut walk = Walk::new(browser, &stage.app.app.public_url);
     walk.follow("/dashboard", &mut look).await;
+    browser
+        .go(&format!("{}/dashboard/audit", stage.app.app.public_url))
+        .await;
+    let audit = stage.shown().await.text;
+    assert!(audit.contains(&texts[0]), "{audit}");
+
     trap::notices(browser).await;
     let asked = attacker.asked();
     assert!(asked.is_empty(), "somebody asked for the URLs of {asked:?}");
