@@ -57,10 +57,15 @@ enum Task {
     /// Runs simulated worlds with faults drawn from seeds: `--seeds N`, or `--seed S` for one; or a
     /// scenario: `--scenario recovery`.
     Sim(sim::Args),
+    /// Draws the pictures of the dashboard in docs/screenshots anew. Look at them before you commit them.
+    Screenshots,
 }
 
 /// The one test that takes minutes even in release.
 const SWEEP: &str = "every_ipv4_address_one_by_one";
+
+/// The one that writes into the documents.
+const PICTURES: &str = "browser::pictures::";
 
 fn main() -> Result<()> {
     let task = Arguments::parse().task;
@@ -71,6 +76,7 @@ fn main() -> Result<()> {
         Task::Bench(args) => ("bench", bench::run(&args)),
         Task::Dictionary(args) => ("dictionary", dictionary::run(&args)),
         Task::Sim(args) => ("sim", sim::run(&args)),
+        Task::Screenshots => ("screenshots", screenshots()),
     });
     let ended = if result.is_ok() { "passed" } else { "failed" };
     eprintln!(
@@ -98,6 +104,8 @@ fn test() -> Result<()> {
             "--include-ignored",
             "--skip",
             SWEEP,
+            "--skip",
+            PICTURES,
         ],
         "correct the tests shown above",
     )?;
@@ -144,6 +152,24 @@ fn sweep() -> Result<()> {
             SWEEP,
         ],
         "correct the tables in deliver/guard.rs",
+    )
+}
+
+fn screenshots() -> Result<()> {
+    needs::c_compiler()?;
+    needs::browser()?;
+    cargo(
+        &[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--test",
+            "it",
+            "--",
+            "--ignored",
+            PICTURES,
+        ],
+        "the test shown above draws them",
     )
 }
 

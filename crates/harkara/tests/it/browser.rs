@@ -2,7 +2,7 @@
 //!
 //! `driver.rs` has the browser, `journeys.rs` what people come for, `keyboard.rs` those who use no mouse.
 //! `walk.rs` leads past all pages, for `axe.rs`, which asks whether everybody can use them, and for
-//! `hostile.rs`, which has written on them what attackers would.
+//! `hostile.rs`, which has written on them what attackers would. `pictures.rs` draws some for the documents.
 //! They need Chromium, which `cargo xtask test` installs; a plain `cargo test` lists them as ignored.
 
 mod axe;
@@ -10,6 +10,7 @@ mod driver;
 mod hostile;
 mod journeys;
 mod keyboard;
+mod pictures;
 mod walk;
 
 use harkara::clock::Clock;
