@@ -59,6 +59,9 @@ pub(crate) fn is_ours(path: &str) -> bool {
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
+/// Who did what nobody did, in the audit log.
+const THIS_SERVER: &str = "this server";
+
 /// What the pages share.
 pub(crate) struct Dashboard {
     passwords: password::Passwords,
@@ -125,11 +128,11 @@ pub(crate) async fn owner_link(
         role: Role::Owner,
         name: String::new(),
         user_id: None,
-        made_by: "this server".to_owned(),
+        made_by: THIS_SERVER.to_owned(),
         created_at: now,
         expires_at: now.plus(session::LINK_LIFE),
     };
-    let entry = AuditEntry::new(now, "this server", "made a link for an owner");
+    let entry = AuditEntry::new(now, THIS_SERVER, "made a link for an owner");
     store.put_link(link, entry).await?;
     Ok(sign_in::welcome_url(public_url, &token))
 }

@@ -14,16 +14,16 @@ use http::{HeaderValue, StatusCode};
 use maud::{Markup, html};
 use zeroize::Zeroizing;
 
-use super::ROOT;
 use super::answer::page;
 use super::components::{Field, Tone, document, notice, text, time};
 use super::gate::{Answer, SignedIn, Visit};
 use super::password;
 use super::session::{self, Wire};
+use super::{ROOT, THIS_SERVER};
 use crate::api::see_other;
 use crate::error::ApiError;
 use crate::keys::{OneTime, random_id};
-use crate::store::{AuditEntry, Link, NewUser, SignInBound, Used, User, UserSession};
+use crate::store::{AuditEntry, Link, NewUser, SignInBound, Used, User, UserSession, name_key};
 
 /// Wrong passwords for one name from one address, and within which time.
 const TRIES: i64 = 10;
@@ -256,6 +256,9 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     {
         return Err("may have letters, digits, blanks and . - _ @ + '".to_owned());
     }
+    if name_key(name) == THIS_SERVER {
+        return Err("is what the audit log calls the server itself; choose another".to_owned());
+    }
     Ok(())
 }
 
@@ -411,7 +414,7 @@ mod tests {
             assert!(check_name(good).is_ok(), "{good}");
         }
         let long = "x".repeat(61);
-        for bad in ["", "a", "a\u{202e}b", "<b>", "a\nb", &long] {
+        for bad in ["", "a", "a\u{202e}b", "<b>", "a\nb", "This Server ", &long] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }
