@@ -9,10 +9,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
 use crate::amount::Amount;
-use crate::schema::nullable;
+use crate::schema::Schema;
 
 /// One field of a content.
 ///
@@ -170,7 +169,7 @@ pub trait Wire: Sized {
     fn drop_nulls(&mut self) {}
 
     /// The JSON Schema of the value, or null.
-    fn schema() -> Value;
+    fn schema() -> Schema;
 }
 
 impl Wire for String {
@@ -178,8 +177,8 @@ impl Wire for String {
         serde_json::from_str(json).ok()
     }
 
-    fn schema() -> Value {
-        nullable("string")
+    fn schema() -> Schema {
+        Schema::nullable("string")
     }
 }
 
@@ -188,8 +187,8 @@ impl Wire for Json {
         Self::parse(json).ok()
     }
 
-    fn schema() -> Value {
-        Value::Object(Map::new())
+    fn schema() -> Schema {
+        Schema::default()
     }
 }
 
@@ -202,8 +201,8 @@ impl Wire for Amount {
         self.to_string() == json
     }
 
-    fn schema() -> Value {
-        nullable("number")
+    fn schema() -> Schema {
+        Schema::nullable("number")
     }
 }
 
@@ -216,8 +215,8 @@ impl Wire for i64 {
         self.to_string() == json
     }
 
-    fn schema() -> Value {
-        nullable("integer")
+    fn schema() -> Schema {
+        Schema::nullable("integer")
     }
 }
 
@@ -230,8 +229,8 @@ impl Wire for bool {
         self.to_string() == json
     }
 
-    fn schema() -> Value {
-        nullable("boolean")
+    fn schema() -> Schema {
+        Schema::nullable("boolean")
     }
 }
 
@@ -244,8 +243,8 @@ impl<T: Wire + for<'de> Deserialize<'de>> Wire for Vec<T> {
         self.iter_mut().for_each(T::drop_nulls);
     }
 
-    fn schema() -> Value {
-        json!({ "type": ["array", "null"], "items": T::schema() })
+    fn schema() -> Schema {
+        Schema::list(T::schema())
     }
 }
 

@@ -50,6 +50,7 @@ pub use catalog::{ContentKind, EventName, Since};
 pub use event::{Content, Event, Name};
 pub use field::{Field, Json};
 pub use receive::{BasicCredentials, ReceiveError, Received, Receiver};
+pub use schema::Schema;
 pub use seen::{MemorySeen, Seen};
 pub use status::{MandateStatus, NotificationStatus, OrderStatus, RefundStatus};
 pub use version::{VersionError, WebhookVersion};

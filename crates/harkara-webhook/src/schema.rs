@@ -3,7 +3,8 @@
 //! They come from the same lists of fields as the types in `content/`, so they cannot say anything
 //! else. A key may be missing, null, or one that is not listed: the platform adds keys without asking.
 
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::catalog::{self, ContentKind, EventName};
 use crate::content::{Mandate, Notification, Order, Txn};
@@ -12,16 +13,38 @@ use crate::field::Wire;
 /// The dialect that the schemas are written in.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// What a value may be, as JSON Schema 2020-12 says it when it is serialized.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Schema {
+    #[serde(rename = "$schema", skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+    #[serde(rename = "const", skip_serializing_if = "Option::is_none")]
+    constant: Option<&'static str>,
+    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
+    kinds: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    required: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "in_order")]
+    properties: Vec<(&'static str, Schema)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items: Option<Box<Schema>>,
+}
+
 /// The schema of the whole body of an event of this name.
 ///
 /// ```
 /// use harkara_webhook::{EventName, schema};
 ///
-/// let schema = schema::event(EventName::TxnCharged);
+/// let schema = serde_json::to_value(schema::event(EventName::TxnCharged))?;
 /// let content = &schema["properties"]["content"]["properties"];
 /// assert!(content["txn"]["properties"]["txn_uuid"].is_object());
+/// # Ok::<_, serde_json::Error>(())
 /// ```
-pub fn event(name: EventName) -> Value {
+pub fn event(name: EventName) -> Schema {
     let kind = catalog::content_kind(name);
     let content = match kind {
         ContentKind::Order => Order::schema(),
@@ -29,58 +52,118 @@ pub fn event(name: EventName) -> Value {
         ContentKind::Mandate => Mandate::schema(),
         ContentKind::Notification => Notification::schema(),
     };
-    json!({
-        "$schema": DIALECT,
-        "title": name.as_str(),
-        "description": catalog::description(name),
-        "type": "object",
-        "required": ["id", "date_created", "event_name", "content"],
-        "properties": {
-            "id": {
-                "type": "string",
-                "description": "The same on every attempt, so it is what to recognise repeats by.",
-            },
-            "date_created": {
-                "type": "string",
-                "description": "When it happened, as 2023-08-10T07:00:48Z.",
-            },
-            "event_name": { "const": name.as_str(), "description": catalog::description(name) },
-            "content": {
-                "type": "object",
-                "description": "What it happened to, as it was at that moment.",
-                "required": [kind.key()],
-                "properties": { (kind.key()): content },
-            },
-        },
-    })
-}
-
-/// The schema of an object with these fields: key, description and schema of each.
-pub(crate) fn object(
-    fields: impl IntoIterator<Item = (&'static str, &'static str, Value)>,
-) -> Value {
-    let described = fields.into_iter().map(|(key, says, mut schema)| {
-        schema["description"] = plain(says).into();
-        (key.to_owned(), schema)
-    });
-    let properties: Map<String, Value> = described.collect();
-    json!({ "type": ["object", "null"], "properties": properties })
-}
-
-/// The schema of a value of this JSON type, or null.
-pub(crate) fn nullable(kind: &str) -> Value {
-    json!({ "type": [kind, "null"] })
-}
-
-/// A description without what is for readers of the code alone.
-fn plain(says: &str) -> String {
-    let says = says.split("; see [").next().unwrap_or(says).trim();
-    let says = says.replace("[`", "").replace("`]", "");
-    if says.ends_with('.') {
-        says
-    } else {
-        says + "."
+    let text = |says: &str| Schema::of(&["string"]).saying(says);
+    Schema {
+        dialect: Some(DIALECT),
+        title: Some(name.as_str()),
+        required: vec!["id", "date_created", "event_name", "content"],
+        properties: vec![
+            (
+                "id",
+                text("The same on every attempt, so it is what to recognise repeats by."),
+            ),
+            (
+                "date_created",
+                text("When it happened, as 2023-08-10T07:00:48Z."),
+            ),
+            (
+                "event_name",
+                Schema {
+                    constant: Some(name.as_str()),
+                    ..Schema::default().saying(catalog::description(name))
+                },
+            ),
+            (
+                "content",
+                Schema {
+                    required: vec![kind.key()],
+                    properties: vec![(kind.key(), content)],
+                    ..Schema::of(&["object"])
+                        .saying("What it happened to, as it was at that moment.")
+                },
+            ),
+        ],
+        ..Schema::of(&["object"]).saying(catalog::description(name))
     }
+}
+
+impl Schema {
+    fn of(kinds: &[&'static str]) -> Self {
+        Self {
+            kinds: kinds.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// A value of this JSON type, or null.
+    pub(crate) fn nullable(kind: &'static str) -> Self {
+        Self::of(&[kind, "null"])
+    }
+
+    /// A list of such values, or null.
+    pub(crate) fn list(items: Self) -> Self {
+        Self {
+            items: Some(Box::new(items)),
+            ..Self::nullable("array")
+        }
+    }
+
+    /// An object with these fields, or null: key, description and schema of each.
+    pub(crate) fn object<const N: usize>(fields: [(&'static str, &str, Self); N]) -> Self {
+        let described = fields.map(|(key, says, schema)| (key, schema.saying(says)));
+        Self {
+            properties: described.into(),
+            ..Self::nullable("object")
+        }
+    }
+
+    /// The same with a description, without what in it is for readers of the code alone.
+    fn saying(self, says: &str) -> Self {
+        let says = says.split("; see [").next().unwrap_or(says).trim();
+        let mut description = says.replace("[`", "").replace("`]", "");
+        if !description.ends_with('.') {
+            description.push('.');
+        }
+        Self {
+            description,
+            ..self
+        }
+    }
+
+    /// What the value means.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// What the value is, in a word: its JSON type, the one text that it may be, or `any`.
+    pub fn kind(&self) -> String {
+        match (self.constant, self.kinds.first()) {
+            (Some(text), _) => format!("\"{text}\""),
+            (None, Some(kind)) => (*kind).to_owned(),
+            (None, None) => "any".to_owned(),
+        }
+    }
+
+    /// The fields of an object in their order.
+    pub fn fields(&self) -> &[(&'static str, Self)] {
+        &self.properties
+    }
+
+    /// What is in a list.
+    pub fn items(&self) -> Option<&Self> {
+        self.items.as_deref()
+    }
+}
+
+fn in_order<S: Serializer>(
+    properties: &[(&'static str, Schema)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(properties.len()))?;
+    for (key, schema) in properties {
+        map.serialize_entry(key, schema)?;
+    }
+    map.end()
 }
 
 #[cfg(test)]
@@ -89,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_schema_names_what_there_is_and_says_what_it_means() {
-        let schema = event(EventName::OrderRefunded);
+        let schema = serde_json::to_value(event(EventName::OrderRefunded)).unwrap();
         let order = &schema["properties"]["content"]["properties"]["order"];
         let refund = &order["properties"]["refunds"]["items"]["properties"];
         let status = &order["properties"]["status"];
@@ -99,5 +182,11 @@ mod tests {
         {"description":"The reference that the customer's bank knows; null until there is one.","type":["string","null"]}
         {"description":"What goes back.","type":["number","null"]}
         "#);
+    }
+
+    #[test]
+    fn a_schema_has_the_order_of_the_fields() {
+        let text = serde_json::to_string(&event(EventName::TxnCharged)).unwrap();
+        insta::assert_snapshot!(&text[..420], @"");
     }
 }

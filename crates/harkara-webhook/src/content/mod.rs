@@ -61,8 +61,8 @@ macro_rules! content {
                 Self::drop_nulls(self);
             }
 
-            fn schema() -> serde_json::Value {
-                crate::schema::object([$((
+            fn schema() -> crate::schema::Schema {
+                crate::schema::Schema::object([$((
                     // The name on the wire where it is another one.
                     [$($wire,)? stringify!($field)][0],
                     concat!($($says),+),

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use harkara_webhook::{EventName, schema};
 
-use super::json_answer;
+use super::json_bytes;
 use super::parameters::Path;
 use crate::error::ApiError;
 
@@ -12,5 +12,6 @@ pub(super) async fn one(Path(name): Path<String>) -> Result<Response, ApiError> 
     let known: EventName = name.parse().map_err(|_| {
         ApiError::not_found("event.unknown_name", format!("there is no event '{name}'"))
     })?;
-    Ok(json_answer(&schema::event(known)))
+    let schema = serde_json::to_string(&schema::event(known)).map_err(ApiError::internal)?;
+    Ok(json_bytes(schema))
 }

@@ -18,7 +18,7 @@ use super::components::{
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
 use super::parts::{event_link, money_opt, notified, order_link, segment, state, status};
-use crate::api::events::{Explained, explained, resend};
+use crate::api::events::{Explained, ExplainedEndpoint, explained, resend};
 use crate::api::{Api, see_other};
 use crate::config::days;
 use crate::error::ApiError;
@@ -347,6 +347,9 @@ fn facts(order: &OrderView, sight: Sight) -> Markup {
 /// A transition, its event, and what became of it at each endpoint.
 fn step(root: &str, explained: &Explained) -> Markup {
     let event = &explained.event;
+    // A test is nobody's business but its endpoint's.
+    let is_shown = |it: &&ExplainedEndpoint| it.history.is_some() || !explained.is_test();
+    let endpoints = explained.endpoints.iter().filter(is_shown);
     html! {
         li {
             div class="step" {
@@ -355,7 +358,7 @@ fn step(root: &str, explained: &Explained) -> Markup {
                 (time(event.created_at))
             }
             div class="quiet" { (text(&event.transition)) " · " (id(event.event_id.as_str())) }
-            @for endpoint in &explained.endpoints {
+            @for endpoint in endpoints {
                 details open[endpoint.is_troubled()] {
                     summary {
                         @match &endpoint.history {

@@ -98,15 +98,18 @@ async fn findings(browser: &Browser, path: &str) -> String {
     told
 }
 
-/// A shop with one endpoint that is well and one that is not, payments, a refund and people.
-async fn furnish(stage: &Stage) {
+/// A shop with one endpoint that is well and one that is not, payments, a replay and a test; where the
+/// pages are to which no link leads, but a form.
+async fn furnish(stage: &Stage) -> Vec<String> {
     let shop = &stage.shop;
+    let mut last = String::new();
     for path in ["/well", "/ill"] {
         let endpoint = json!({
             "url": stage.receiver.url(path), "username": "shop", "password": "pass", "signing": true,
         })
         .to_string();
-        shop.json(Method::POST, "/endpoints", &endpoint).await.ok();
+        let made = shop.json(Method::POST, "/endpoints", &endpoint).await.ok();
+        made["endpoint_id"].as_str().unwrap().clone_into(&mut last);
     }
     stage.app.merchant("empty", json!({})).await;
     stage
@@ -116,6 +119,17 @@ async fn furnish(stage: &Stage) {
     shop.post("/orders", &[("order_id", "a-3"), ("amount", "8")])
         .await
         .ok();
+    let replay = json!({ "endpoint_id": last, "states": ["pending", "withheld"] }).to_string();
+    shop.json(Method::POST, "/replays", &replay).await.ok();
+    let test = format!("/endpoints/{last}/test");
+    let flow = r#"{"flow":"payment"}"#;
+    let told = shop.json(Method::POST, &test, flow).await.ok();
+    let order_id = told["order_id"].as_str().unwrap();
+    vec![
+        format!("/test/{order_id}?flow=payment&endpoint_id={last}"),
+        format!("/recovery?endpoint_id={last}&states=pending&states=withheld"),
+        format!("/recovery?endpoint_id={last}&rate=many"),
+    ]
 }
 
 /// Somebody of the shop's who sees no persons and changes nothing, by a link that the owner makes.
@@ -155,7 +169,7 @@ async fn nothing_keeps_people_from_using_a_page() {
     walk.visit(link, &mut look).await;
     walk.visit("/dashboard/welcome?token=none", &mut look).await;
     stage.enter().await;
-    furnish(&stage).await;
+    let behind_forms = furnish(&stage).await;
     stage.go("/orders/a-2").await;
     browser
         .reload_until("//summary[contains(., '/ill')][contains(., '1 attempt')]")
@@ -171,6 +185,10 @@ async fn nothing_keeps_people_from_using_a_page() {
         "/events?name=ORDER_REFUNDED",
         "/no-such-page",
     ] {
+        let path = format!("/dashboard/merchants/ms{path}");
+        walk.visit(&path, &mut look).await;
+    }
+    for path in behind_forms {
         let path = format!("/dashboard/merchants/ms{path}");
         walk.visit(&path, &mut look).await;
     }
