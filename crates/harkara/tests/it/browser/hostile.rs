@@ -132,13 +132,20 @@ fn group(arrival: &Arrival) -> usize {
     number.parse().unwrap_or_default()
 }
 
+/// The text that stands for the customer: of those that hide, if there are any.
+fn customer(texts: &[String]) -> &str {
+    let is_plain = |text: &&String| !text.chars().any(|c| c.is_control() || !c.is_ascii());
+    let hiding = texts.iter().find(|text| !is_plain(text));
+    hiding.unwrap_or(&texts[0])
+}
+
 /// Pays an order with a text in each field that takes any.
 async fn order(stage: &Stage, order_id: &str, texts: &[String]) {
     let names: Vec<String> = (1..=FIELDS).map(|n| format!("udf{n}")).collect();
     let text = |n: usize| texts[n % texts.len()].as_str();
     let metadata = json!({ text(0): text(1), "list": texts }).to_string();
     let mut fields = vec![
-        ("customer_id", text(2)),
+        ("customer_id", customer(texts)),
         ("customer_email", text(3)),
         ("product_id", text(4)),
         ("description", text(5)),
@@ -213,9 +220,9 @@ async fn texts_of_others_stay_text_on_every_page() {
         let page = format!("/orders/{order_id}");
         stage.go(&page).await;
         trap::untouched(browser, &page).await;
-        let customer = &texts[2 % texts.len()];
+        let customer = customer(texts);
         assert!(
-            stage.shown().await.text.contains(customer.as_str()),
+            stage.shown().await.text.contains(customer),
             "{page}: {customer}"
         );
 

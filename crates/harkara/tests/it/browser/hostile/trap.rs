@@ -24,7 +24,7 @@ const SCRIPT: &str = r"
     document.addEventListener('htmx:sse:after:message', () => traps.swaps++);
 ";
 
-/// What markup would be on a page of ours if a text became some.
+/// What would be on a page of ours if a text became markup, or was shown as it is where it hides.
 const FOREIGN: &str = r#"
     const foreign = document.querySelectorAll(`script:not([src^="/dashboard/static/"]), iframe,
         object, embed, base, math, template, img, video, audio, svg:not([role=img]), [srcdoc], [style],
@@ -33,6 +33,9 @@ const FOREIGN: &str = r#"
     const handlers = [...document.querySelectorAll('*')]
         .filter((it) => [...it.attributes].some(isHandler));
     const found = [...foreign, ...handlers].map((it) => it.outerHTML.slice(0, 200));
+    // What turns other text around, or hides in it, is to be named.
+    const hidden = /[^\P{C}\n\t]|[\u2028\u2029]/u.exec(document.querySelector('main').textContent);
+    if (hidden) found.push(`a hidden U+${hidden[0].codePointAt().toString(16)}`);
     const live = document.querySelectorAll('[data-live]').length;
     return new Promise((done) => {
         const ask = () => traps.swaps >= live ? done({ ...traps, found }) : setTimeout(ask, 5);
@@ -47,7 +50,7 @@ struct Noticed {
     owned: BTreeSet<usize>,
     /// What the page's policy kept from happening.
     reports: Vec<String>,
-    /// Markup that is none of ours.
+    /// What is none of ours.
     found: Vec<String>,
 }
 
@@ -66,7 +69,7 @@ pub async fn untouched(browser: &Browser, page: &str) {
     } = &noticed;
     assert!(
         owned.is_empty() && reports.is_empty() && found.is_empty(),
-        "{page}: a text became markup: {noticed:?}"
+        "{page}: a text is not only text: {noticed:?}"
     );
 }
 
