@@ -24,14 +24,18 @@ pub struct Schema {
     description: String,
     #[serde(rename = "const", skip_serializing_if = "Option::is_none")]
     constant: Option<&'static str>,
-    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "type",
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "one_or_some"
+    )]
     kinds: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     required: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "in_order")]
-    properties: Vec<(&'static str, Schema)>,
+    properties: Vec<(&'static str, Self)>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<Box<Schema>>,
+    items: Option<Box<Self>>,
 }
 
 /// The schema of the whole body of an event of this name.
@@ -47,10 +51,10 @@ pub struct Schema {
 pub fn event(name: EventName) -> Schema {
     let kind = catalog::content_kind(name);
     let content = match kind {
-        ContentKind::Order => Order::schema(),
-        ContentKind::Txn => Txn::schema(),
-        ContentKind::Mandate => Mandate::schema(),
-        ContentKind::Notification => Notification::schema(),
+        ContentKind::Order => Order::schema().saying("The whole order."),
+        ContentKind::Txn => Txn::schema().saying("One transaction."),
+        ContentKind::Mandate => Mandate::schema().saying("One mandate."),
+        ContentKind::Notification => Notification::schema().saying("One pre-debit notification."),
     };
     let text = |says: &str| Schema::of(&["string"]).saying(says);
     Schema {
@@ -155,6 +159,13 @@ impl Schema {
     }
 }
 
+fn one_or_some<S: Serializer>(kinds: &[&'static str], serializer: S) -> Result<S::Ok, S::Error> {
+    match kinds {
+        [kind] => kind.serialize(serializer),
+        kinds => kinds.serialize(serializer),
+    }
+}
+
 fn in_order<S: Serializer>(
     properties: &[(&'static str, Schema)],
     serializer: S,
@@ -187,6 +198,19 @@ mod tests {
     #[test]
     fn a_schema_has_the_order_of_the_fields() {
         let text = serde_json::to_string(&event(EventName::TxnCharged)).unwrap();
-        insta::assert_snapshot!(&text[..420], @"");
+        let names = text.split(r#"":{"description""#);
+        let names = names.map(|before| before.rsplit('"').next().unwrap_or_default());
+        let names: Vec<_> = names.take(6).collect();
+        assert_eq!(
+            names,
+            [
+                "id",
+                "date_created",
+                "event_name",
+                "content",
+                "txn",
+                "txn_id"
+            ]
+        );
     }
 }
