@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::catalog::{self, ContentKind, EventName};
 use crate::content::{Mandate, Notification, Order, Txn};
 use crate::field::Wire;
+use crate::status::{MandateStatus, NotificationStatus, OrderStatus, RefundStatus};
 
 /// The dialect that the schemas are written in.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -121,10 +122,14 @@ impl Schema {
         }
     }
 
-    /// The same with a description, without what in it is for readers of the code alone.
+    /// The same with a description. For readers of the code it names the type that has a field's words;
+    /// here they are listed.
     fn saying(self, says: &str) -> Self {
         let says = says.split("; see [").next().unwrap_or(says).trim();
-        let mut description = says.replace("[`", "").replace("`]", "");
+        let mut description = match says.strip_prefix("A word of [`") {
+            Some(list) => format!("One of {}; more may come.", words(list)),
+            None => says.to_owned(),
+        };
         if !description.ends_with('.') {
             description.push('.');
         }
@@ -156,6 +161,23 @@ impl Schema {
     /// What is in a list.
     pub fn items(&self) -> Option<&Self> {
         self.items.as_deref()
+    }
+}
+
+/// The words of a type, by its name in the code.
+fn words(list: &str) -> String {
+    fn listed<T: ToString>(all: &[T]) -> String {
+        all.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+    match list.trim_end_matches(['`', ']', '.']) {
+        "OrderStatus" => listed(OrderStatus::ALL),
+        "RefundStatus" => listed(RefundStatus::ALL),
+        "MandateStatus" => listed(MandateStatus::ALL),
+        "NotificationStatus" => listed(NotificationStatus::ALL),
+        other => other.to_owned(),
     }
 }
 

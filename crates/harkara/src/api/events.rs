@@ -30,8 +30,8 @@ use crate::config::days;
 use crate::deliver::shown::request_headers;
 use crate::error::ApiError;
 use crate::store::{
-    AttemptRow, AttemptVerdict, AttemptView, DeliveryView, EventFilter, EventHistory, EventView,
-    FeedAsk,
+    AttemptRow, AttemptVerdict, AttemptView, DeliveryHistory, DeliveryView, EventFilter,
+    EventHistory, EventView, FeedAsk,
 };
 
 pub(super) use self::explain::explain;
@@ -174,7 +174,7 @@ pub(super) async fn attempts(
         .await?;
     let endpoint = endpoint.map(|row| row.endpoint);
     let rows = history.attempts.iter();
-    let attempts = rows.map(|row| show_attempt(row, delivery, endpoint.as_ref()));
+    let attempts = rows.map(|row| show_attempt(row, &history, endpoint.as_ref()));
     let attempts: Vec<Value> = attempts.collect();
     let job = job_of(&api, merchant_id, delivery).await?;
     let mut shown = show_delivery(delivery, job);
@@ -335,10 +335,14 @@ fn iso(at: Option<Timestamp>) -> Option<String> {
 }
 
 /// The evidence (timings, address, the answer's head and body) with what it meant.
-fn show_attempt(view: &AttemptView, delivery: &DeliveryView, endpoint: Option<&Endpoint>) -> Value {
+fn show_attempt(
+    view: &AttemptView,
+    history: &DeliveryHistory,
+    endpoint: Option<&Endpoint>,
+) -> Value {
     let evidence = &view.attempt.evidence;
     let rule = endpoint.map_or(SuccessRule::Only200, |endpoint| endpoint.success);
-    let request = endpoint.map(|endpoint| request_headers(endpoint, delivery, view));
+    let request = endpoint.map(|endpoint| request_headers(endpoint, history, view));
     let (code, sentence) = outcome(&view.attempt, rule);
     json!({
         "n": view.n,

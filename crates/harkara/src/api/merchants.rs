@@ -72,7 +72,8 @@ pub(super) async fn create(
             DbErrorKind::Busy | DbErrorKind::Down | DbErrorKind::Corrupt => error.into(),
         })?;
     // A key is a write of its own: if it is lost, `create_key` makes another.
-    let (key, _) = make_key(&api, &row.merchant_id, "first key").await?;
+    let (key, first) = draft_key(&api, &row.merchant_id, "first key")?;
+    api.store.insert_api_key(first).await?;
     let mut shown = show(&row)?;
     shown["api_key"] = key.into();
     Ok(answer(StatusCode::CREATED, &shown))
@@ -145,8 +146,9 @@ pub(super) async fn create_key(
 ) -> Result<Response, ApiError> {
     let merchant = merchant(&api, &MerchantId::new(merchant_id)).await?;
     let name = new.name.unwrap_or_default();
-    let (key, row) = add_key(&api, &merchant.merchant_id, &name).await?;
+    let (key, row) = draft_key(&api, &merchant.merchant_id, &name)?;
     let mut shown = show_key(&row);
+    api.store.insert_api_key(row).await?;
     shown["api_key"] = key.into();
     Ok(answer(StatusCode::CREATED, &shown))
 }
@@ -162,8 +164,9 @@ pub(super) async fn revoke_key(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Stores another key of a merchant, or of the platform, and returns what its owner is shown once.
-pub(crate) async fn add_key(
+/// Makes up another key of a merchant, or of the platform, still to be stored, and what its owner is
+/// shown once.
+pub(crate) fn draft_key(
     api: &Api,
     merchant_id: &MerchantId,
     name: &str,
@@ -174,7 +177,16 @@ pub(crate) async fn add_key(
             format!("is longer than {KEY_NAME_MAX} characters"),
         ));
     }
-    make_key(api, merchant_id, name).await
+    let (presented, stored) = ApiKey::generate();
+    let row = ApiKeyRow {
+        hash: stored.hash_hex(),
+        key_id: stored.key_id,
+        merchant_id: merchant_id.clone(),
+        doc: json!({ "name": name }).to_string(),
+        created_at: api.clock.now(),
+        revoked_at: None,
+    };
+    Ok((presented.expose().to_owned(), row))
 }
 
 /// Ends a key for good; one that has ended stays so.
@@ -213,24 +225,6 @@ async fn find(api: &Api, merchant_id: &MerchantId) -> Result<Arc<MerchantRow>, A
             format!("there is no merchant '{merchant_id}'"),
         )
     })
-}
-
-async fn make_key(
-    api: &Api,
-    merchant_id: &MerchantId,
-    name: &str,
-) -> Result<(String, ApiKeyRow), ApiError> {
-    let (presented, stored) = ApiKey::generate();
-    let row = ApiKeyRow {
-        hash: stored.hash_hex(),
-        key_id: stored.key_id,
-        merchant_id: merchant_id.clone(),
-        doc: json!({ "name": name }).to_string(),
-        created_at: api.clock.now(),
-        revoked_at: None,
-    };
-    api.store.insert_api_key(row.clone()).await?;
-    Ok((presented.expose().to_owned(), row))
 }
 
 fn row_of(

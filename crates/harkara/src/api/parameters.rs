@@ -128,7 +128,7 @@ mod tests {
         POST   /merchant/ipay/{id}                           400 "invalid_request": "id: is not UTF-8 in the path"
         GET    /orders/{id}/payment-page                     400 "invalid_request": "id: is not UTF-8 in the path"
         POST   /orders/{id}/payment-page                     400 "invalid_request": "id: is not UTF-8 in the path"
-    GET    /schemas/{event_name}                         400 "invalid_request": "event_name: is not UTF-8 in the path"
+        GET    /schemas/{event_name}                         400 "invalid_request": "event_name: is not UTF-8 in the path"
         "#);
     }
 

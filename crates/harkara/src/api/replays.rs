@@ -117,7 +117,8 @@ pub(super) async fn create(
     JsonBody(asked): JsonBody<Asked>,
 ) -> Result<Response, ApiError> {
     let key = idempotency_key(&headers)?;
-    let (job, is_again) = make(&api, &merchant.merchant_id, asked, key).await?;
+    let named = Named::new(&api, &merchant.merchant_id);
+    let (job, is_again) = make(&api, &merchant.merchant_id, (named, asked), key).await?;
     let mut response = answer(StatusCode::CREATED, &show(&job));
     if is_again {
         let headers = response.headers_mut();
@@ -126,12 +127,29 @@ pub(super) async fn create(
     Ok(response)
 }
 
+/// The id of a job that may be made, and the moment that it is of: an id tells when its job began.
+pub(crate) struct Named {
+    pub(crate) id: ReplayJobId,
+    at: Timestamp,
+}
+
+impl Named {
+    pub(crate) fn new(api: &Api, merchant_id: &MerchantId) -> Self {
+        let at = api.clock.now();
+        let id = time_ordered(at, &[merchant_id.as_str(), &unique(api, at)]);
+        Self {
+            id: ReplayJobId::new(format!("rpl_{id}")),
+            at,
+        }
+    }
+}
+
 /// Makes a job and lets it run. The same request under the same key makes one: then the job is the
 /// earlier one, and the flag tells so.
 pub(crate) async fn make(
     api: &Api,
     merchant_id: &MerchantId,
-    asked: Asked,
+    (Named { id, at: now }, asked): (Named, Asked),
     key: Option<&str>,
 ) -> Result<(Job, bool), ApiError> {
     let defined = define(api, merchant_id, asked).await?;
@@ -144,13 +162,11 @@ pub(crate) async fn make(
     if let Some(job) = earlier(api, merchant_id, key.as_ref()).await? {
         return Ok((job, true));
     }
-    let now = api.clock.now();
     let last_position = api.store.last_position(merchant_id).await?;
     let survey = look(api, merchant_id, &defined, (last_position, now)).await?;
-    let id = time_ordered(now, &[merchant_id.as_str(), &unique(api, now)]);
     let job = Job {
         merchant_id: merchant_id.clone(),
-        id: ReplayJobId::new(format!("rpl_{id}")),
+        id,
         definition: defined.definition,
         created_at: now,
         matched: survey.matched,

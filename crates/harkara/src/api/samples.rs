@@ -347,8 +347,78 @@ mod tests {
     use harkara_webhook::Event;
     use harkara_webhook::catalog::content_kind;
     use harkara_webhook::event::envelope;
+    use harkara_webhook::{Schema, schema};
 
     use super::*;
+
+    /// What of a value its schema does not say, by path.
+    fn unsaid(schema: &Schema, value: &serde_json::Value, path: &str) -> Vec<String> {
+        use serde_json::Value;
+        let kind = match value {
+            Value::Null => return Vec::new(),
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_i64() && schema.kind() == "integer" => "integer",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        if schema.kind() == "any" {
+            return Vec::new();
+        }
+        // The one text that a value may be stands for its type.
+        let constant = format!("\"{}\"", value.as_str().unwrap_or_default());
+        if schema.kind() != kind && schema.kind() != constant {
+            return vec![format!("{path} is {kind} and not {}", schema.kind())];
+        }
+        match value {
+            Value::Object(members) => {
+                let of = |(key, value): (&String, &Value)| {
+                    let path = format!("{path}.{key}");
+                    let mut fields = schema.fields().iter();
+                    match fields.find(|(name, _)| name == key) {
+                        Some((_, schema)) => unsaid(schema, value, &path),
+                        None => vec![format!("{path} is not in it")],
+                    }
+                };
+                members.iter().flat_map(of).collect()
+            }
+            Value::Array(items) => {
+                let schema = schema.items().expect("a list is of something");
+                let of = |item| unsaid(schema, item, &format!("{path}[]"));
+                items.iter().flat_map(of).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_sample_is_as_its_schema_says() {
+        let merchant = Merchant {
+            merchant_id: MerchantId::new("ms"),
+            settings: Default::default(),
+        };
+        let rendering = Rendering {
+            settings: &merchant.settings,
+            public_url: "https://p.example",
+        };
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let mut wrong = Vec::new();
+        for name in EventName::ALL {
+            let content = content(*name, (&merchant, ORDER_ID), rendering, now);
+            let body = envelope("evt_1", &now.iso(), *name, content_kind(*name), &content);
+            let body = serde_json::from_slice(&body).unwrap();
+            wrong.extend(unsaid(&schema::event(*name), &body, name.as_str()));
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn flows_are_called_what_they_are_asked_for_by() {
+        for flow in Flow::ALL {
+            assert_eq!(serde_json::to_value(flow).unwrap(), flow.as_str());
+        }
+    }
 
     #[test]
     fn every_event_has_a_sample_whose_status_fits() {

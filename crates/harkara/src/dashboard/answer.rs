@@ -88,6 +88,13 @@ pub(super) fn form_status(error: &ApiError) -> StatusCode {
     }
 }
 
+/// What is wrong with a field of a form, if anything is.
+pub(super) fn wrong<'e>(error: Option<&'e ApiError>, field: &str) -> Option<&'e str> {
+    let mut fields = error?.fields.iter();
+    let of_field = fields.find(|(name, _)| name == field);
+    of_field.map(|(_, reason)| reason.as_str())
+}
+
 /// A fragment of ours as a sentence: a capital first, a stop last.
 pub(super) fn sentence(fragment: &str) -> String {
     let mut chars = fragment.chars();

@@ -26,6 +26,12 @@ impl Fields {
         values.next().map(|(_, value)| value.as_str())
     }
 
+    /// Whether there is a character that no text has and no store keeps.
+    pub(super) fn has_nul(&self) -> bool {
+        let mut texts = self.0.iter().flat_map(|(name, value)| [name, value]);
+        texts.any(|text| text.contains('\0'))
+    }
+
     /// All values of a name, in their order.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let values = self.0.iter().filter(move |(known, _)| known == name);

@@ -165,7 +165,7 @@ impl Visit {
         let parameters = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|_| ApiError::not_found("route.not_found", "there is no such path"))?;
-        let parameters = parameters
+        let parameters: Fields = parameters
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
@@ -177,10 +177,18 @@ impl Visit {
             }
             false => Fields::default(),
         };
+        let query = Fields::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        if [&parameters, &query, &form]
+            .iter()
+            .any(|fields| fields.has_nul())
+        {
+            let message = "a NUL is in what was sent, which no text has";
+            return Err(ApiError::invalid("invalid_request", message));
+        }
         Ok(Self {
             now: api.clock.now(),
             address: address(peer, &parts.headers, &api.config.dashboard.trusted_proxies),
-            query: Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
+            query,
             form,
             method: parts.method,
             path: parts.uri.path().to_owned(),
@@ -367,7 +375,9 @@ impl SignedIn {
         act: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         entry.result = "begun".to_owned();
-        entry.detail = entry.detail.chars().take(DETAIL_MAX).collect();
+        let bounded = |text: &str| text.chars().take(DETAIL_MAX).collect();
+        entry.target = bounded(&entry.target);
+        entry.detail = bounded(&entry.detail);
         let store = &self.api.store;
         store.add_to_audit(entry.clone()).await?;
         let done = act.await;

@@ -6,15 +6,16 @@
 use http::StatusCode;
 use maud::{Markup, html};
 
-use super::answer::page;
+use super::answer::{page, wrong};
 use super::components::{
     Field, Section, Tone, ask_first, badge, document, empty, form, heading, id, notice, panel,
     table, text, time,
 };
 use super::gate::{Answer, Place};
 use super::parts::segment;
-use crate::api::merchants::{add_key, key_name, revoke};
+use crate::api::merchants::{draft_key, key_name, revoke};
 use crate::api::see_other;
+use crate::error::ApiError;
 use crate::store::ApiKeyRow;
 
 /// `GET …/keys`.
@@ -30,29 +31,44 @@ pub(super) async fn show(place: impl Into<Place>) -> Answer {
     show_with(&place, StatusCode::OK, done, None).await
 }
 
-/// `POST …/keys`: makes a key, which this answer alone shows.
+/// `POST …/keys`: makes a key, which this answer alone shows. A name tells it from those that work, so
+/// that a form that is sent twice makes one.
 pub(super) async fn make(place: impl Into<Place>) -> Answer {
     let place = place.into();
-    let name = place.form.get("name").unwrap_or_default().to_owned();
-    let entry = place.entry(place.merchant_id(), "made an API key", &name);
-    let act = add_key(&place.api, place.merchant_id(), &name);
-    match place.written_down(entry, act).await {
-        Ok((key, _)) => {
-            let shown = html! {
-                div class="notice good" role="status" {
-                    "The key, shown this once:"
-                    code class="secret" id="key" { (key) }
-                    button type="button" data-copy="key" { "Copy" }
-                }
-            };
-            show_with(&place, StatusCode::CREATED, Some(shown), None).await
-        }
+    let name = place.form.get("name").unwrap_or_default();
+    let (key, row) = match draft(&place, name).await {
+        Ok(drafted) => drafted,
         Err(error) if error.status.is_client_error() => {
-            let why = error.fields.first().map_or(&error.message, |(_, why)| why);
-            show_with(&place, error.status, None, Some((&name, why))).await
+            let why = wrong(Some(&error), "name").unwrap_or(&error.message);
+            return show_with(&place, error.status, None, Some((name, why))).await;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let mut entry = place.entry(place.merchant_id(), "made an API key", &row.key_id);
+    entry.detail = name.to_owned();
+    let act = async { Ok(place.api.store.insert_api_key(row).await?) };
+    place.written_down(entry, act).await?;
+    let shown = html! {
+        div class="notice good" role="status" {
+            "The key, shown this once:"
+            code class="secret" id="key" { (key) }
+            button type="button" data-copy="key" { "Copy" }
+        }
+    };
+    show_with(&place, StatusCode::CREATED, Some(shown), None).await
+}
+
+async fn draft(place: &Place, name: &str) -> Result<(String, ApiKeyRow), ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::field("name", "is needed"));
     }
+    let known = place.api.store.api_keys(place.merchant_id()).await?;
+    let works = |key: &&ApiKeyRow| key.revoked_at.is_none() && key_name(key) == name;
+    if known.iter().find(works).is_some() {
+        let reason = "is that of a key that works; choose another, or revoke that one first";
+        return Err(ApiError::field("name", reason));
+    }
+    draft_key(&place.api, place.merchant_id(), name)
 }
 
 /// `POST …/keys/{key_id}/revoke`.
@@ -94,7 +110,7 @@ async fn show_with(
         }))
         (panel("A new key", form(place, &format!("{}/keys", place.root()), html! {
             (Field {
-                label: "Name", name: "name", value: refused.map_or("", |(name, _)| name),
+                label: "Name", name: "name", is_required: true, value: refused.map_or("", |(name, _)| name),
                 error: refused.map(|(_, why)| why),
                 hint: "What it is for, so that somebody knows later which to revoke.",
                 ..Field::default()

@@ -12,7 +12,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use self::typed::Typed;
-use super::answer::{form_status, page, sentence};
+use super::answer::{form_status, page, sentence, wrong};
 use super::components::{
     Field, Live, Section, Tone, ask_first, badge, document, empty, form, heading, id, live_part,
     notice, panel, select, span, table, text, time,
@@ -35,7 +35,7 @@ const COUNTED: u32 = 10_000;
 /// `GET …/recovery`: the jobs, and with an endpoint in the query what a new one would find.
 pub(super) async fn show(member: Member) -> Answer {
     if member.query.get("endpoint_id").is_none() {
-        return show_with(&member, StatusCode::OK, &Typed::default(), None).await;
+        return show_with(&member, StatusCode::OK, &Typed::default(), Said::default()).await;
     }
     let typed = Typed::sent(&member.query);
     let merchant_id = &member.merchant.merchant_id;
@@ -43,7 +43,11 @@ pub(super) async fn show(member: Member) -> Answer {
     match found.await {
         Ok(preview) => {
             let shown = preview_panel(&member, &typed, &preview);
-            show_with(&member, StatusCode::OK, &typed, Some(shown)).await
+            let said = Said {
+                below: Some(shown),
+                error: None,
+            };
+            show_with(&member, StatusCode::OK, &typed, said).await
         }
         Err(error) => show_refused(&member, &typed, error).await,
     }
@@ -52,17 +56,29 @@ pub(super) async fn show(member: Member) -> Answer {
 /// `POST …/recovery`: makes the job. The form has a key, so that sending it twice makes one.
 pub(super) async fn make(member: Member) -> Answer {
     let typed = Typed::sent(&member.form);
-    let merchant_id = &member.merchant.merchant_id;
-    let mut entry = member.entry(merchant_id, "began a replay", &typed.endpoint_id);
-    entry.detail = typed.in_words();
-    let made = async {
-        let key = member.form.get("key");
-        replays::make(&member.api, merchant_id, typed.asked()?, key).await
+    let asked = match (typed.asked(), member.form.get("key")) {
+        (Ok(asked), key) if key.is_none_or(is_key) => asked,
+        (Ok(_), _) => {
+            let message = "this form is none of ours; load the page again and send it once more";
+            return Err(ApiError::invalid("invalid_request", message));
+        }
+        (Err(error), _) => return show_refused(&member, &typed, error).await,
     };
+    let merchant_id = &member.merchant.merchant_id;
+    let named = replays::Named::new(&member.api, merchant_id);
+    let mut entry = member.entry(merchant_id, "began a replay", named.id.as_str());
+    entry.detail = typed.in_words();
+    let key = member.form.get("key");
+    let made = replays::make(&member.api, merchant_id, (named, asked), key);
     match member.written_down(entry, made).await {
         Ok((job, _)) => Ok(see_other(&job_path(&member.root(), &job.id))),
         Err(error) => show_refused(&member, &typed, error).await,
     }
+}
+
+/// Whether a key is one that a page of ours made up.
+fn is_key(key: &str) -> bool {
+    key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The page with why it cannot be, and all that was typed.
@@ -70,16 +86,22 @@ async fn show_refused(member: &Member, typed: &Typed, error: ApiError) -> Answer
     if !error.status.is_client_error() {
         return Err(error);
     }
-    let why = notice(Tone::Bad, sentence(&error.message));
-    show_with(member, form_status(&error), typed, Some(why)).await
+    let said = Said {
+        error: Some(&error),
+        below: None,
+    };
+    show_with(member, form_status(&error), typed, said).await
 }
 
-async fn show_with(
-    member: &Member,
-    status: StatusCode,
-    typed: &Typed,
-    said: Option<Markup>,
-) -> Answer {
+/// What the page says besides.
+#[derive(Default)]
+struct Said<'e> {
+    error: Option<&'e ApiError>,
+    /// Below the form.
+    below: Option<Markup>,
+}
+
+async fn show_with(member: &Member, status: StatusCode, typed: &Typed, said: Said<'_>) -> Answer {
     let merchant_id = &member.merchant.merchant_id;
     let endpoints = member.api.store.endpoint_rows(merchant_id).await?;
     let jobs = Jobs::of(member);
@@ -88,14 +110,15 @@ async fn show_with(
     let live = format!("{root}/live/recovery?{}", jobs.query());
     let body = html! {
         (heading("Recovery", Some("Send again what an endpoint never got: the same bytes, at a rate of your choice.")))
+        @if let Some(error) = said.error { (notice(Tone::Bad, sentence(&error.message))) }
         @if endpoints.is_empty() {
             (panel("A new replay", empty("No endpoint yet", html! {
                 "There is nowhere to send anything: " a href={ (root) "/webhooks" } { "add an endpoint" } "."
             })))
         } @else {
-            (ask_panel(&root, &endpoints, typed))
+            (ask_panel(&root, &endpoints, typed, said.error))
         }
-        @if let Some(said) = said { (said) }
+        @if let Some(below) = said.below { (below) }
         (live_part(Live::List, &live, shown))
     };
     let frame = member.frame(Section::Recovery);
@@ -103,7 +126,13 @@ async fn show_with(
 }
 
 /// The form that asks what a job would find. Asking changes nothing, so it is a link like any other.
-fn ask_panel(root: &str, endpoints: &[EndpointRow], typed: &Typed) -> Markup {
+fn ask_panel(
+    root: &str,
+    endpoints: &[EndpointRow],
+    typed: &Typed,
+    error: Option<&ApiError>,
+) -> Markup {
+    let of = |name| wrong(error, name);
     let options = || {
         let rows = endpoints.iter();
         rows.map(|row| (row.endpoint.endpoint_id.as_str(), row.endpoint.url.as_str()))
@@ -136,19 +165,23 @@ fn ask_panel(root: &str, endpoints: &[EndpointRow], typed: &Typed) -> Markup {
                 div class="row" {
                     (Field {
                         label: "From (UTC)", name: "from", kind: "datetime-local", value: &typed.from,
+                    error: of("from"),
                         ..Field::default()
                     })
                     (Field {
                         label: "Until (UTC)", name: "to", kind: "datetime-local", value: &typed.to,
+                    error: of("to"),
                         ..Field::default()
                     })
                     (Field {
                         label: "Events a second", name: "rate", kind: "number", value: &typed.rate,
+                    error: of("rate"),
                         ..Field::default()
                     })
                 }
                 fieldset {
                     legend { "Which are" }
+                    @if let Some(why) = of("states") { p class="error" { (why) } }
                     @for (state, says) in states {
                         label class="choice" {
                             input type="checkbox" name="states" value=(typed::word(state))
@@ -157,8 +190,9 @@ fn ask_panel(root: &str, endpoints: &[EndpointRow], typed: &Typed) -> Markup {
                         }
                     }
                 }
-                details open[!typed.event_names.is_empty()] {
+                details open[!typed.event_names.is_empty() || of("event_names").is_some()] {
                     summary { "Of these events alone" }
+                    @if let Some(why) = of("event_names") { p class="error" { (why) } }
                     fieldset class="columns" {
                         legend class="unseen" { "Events" }
                         @for name in EventName::ALL {
@@ -350,6 +384,9 @@ pub(super) async fn one(member: Member) -> Answer {
     );
     let body = html! {
         (heading(html! { "Replay " (text(job.id.as_str())) }, None))
+        @if member.query.get("done").is_some() {
+            (notice(Tone::Warn, "It had ended before that, and stays as it is."))
+        }
         @if may_replay(&member) { (acts(&member, &job, &here)) }
         (live_part(Live::Whole, &live, shown))
     };
@@ -485,8 +522,13 @@ pub(super) async fn cancel(member: Member) -> Answer {
 async fn change(member: &Member, wish: Wish, action: &str) -> Answer {
     let merchant_id = &member.merchant.merchant_id;
     let job_id = ReplayJobId::new(member.param("job_id"));
+    let here = job_path(&member.root(), &job_id);
     let entry = member.entry(merchant_id, action, job_id.as_str());
     let act = replays::change(&member.api, merchant_id, &job_id, wish);
-    member.written_down(entry, act).await?;
-    Ok(see_other(&job_path(&member.root(), &job_id)))
+    match member.written_down(entry, act).await {
+        Ok(_) => Ok(see_other(&here)),
+        // The page that somebody pressed it on was older than its end.
+        Err(error) if error.code == "replay.ended" => Ok(see_other(&format!("{here}?done=ended"))),
+        Err(error) => Err(error),
+    }
 }

@@ -5,7 +5,7 @@
 //! other.
 
 use harkara_core::endpoint::EndpointState;
-use harkara_core::id::{EndpointId, MerchantId, OrderId};
+use harkara_core::id::{EndpointId, MerchantId, OrderId, Subject};
 use harkara_webhook::{EventName, catalog};
 use http::StatusCode;
 use maud::{Markup, html};
@@ -23,7 +23,7 @@ use super::parts::segment;
 use crate::api::samples::Flow;
 use crate::api::{Api, endpoints, see_other};
 use crate::error::ApiError;
-use crate::store::EndpointRow;
+use crate::store::{EndpointRow, EventFilter, FeedAsk};
 
 /// `GET …/test`.
 pub(super) async fn show(member: Member) -> Answer {
@@ -158,10 +158,15 @@ fn chooser(rows: &[EndpointRow], chosen: &str) -> Markup {
 /// `GET …/test/{order_id}`: a flow that was sent.
 pub(super) async fn flow(member: Member) -> Answer {
     let told = Told::of(&member);
+    let names = told.names().await?;
+    if names.is_empty() {
+        let message = format!("there is no test about an order '{}'", told.order_id);
+        return Err(ApiError::not_found("test.not_found", message));
+    }
     let shown = told.draw().await?;
     let root = member.root();
     let live = format!("{root}/live/test/{}", segment(told.order_id.as_str()));
-    let withheld = withheld(&member).await?;
+    let withheld = withheld(&member, &names).await?;
     let again = member.query.without("").finish();
     let body = html! {
         (heading(html! { "Test " (text(told.order_id.as_str())) }, Some("A made-up flow, in its order.")))
@@ -170,7 +175,7 @@ pub(super) async fn flow(member: Member) -> Answer {
                 "Not sent, for the endpoint would not hear of it: "
                 @for (index, (name, why)) in withheld.iter().enumerate() {
                     @if index > 0 { "; " }
-                    code { (name) } " (" (text(why)) ")"
+                    code { (name) } @if let Some(why) = why { " (" (text(why)) ")" }
                 }
                 "."
             }))
@@ -182,8 +187,11 @@ pub(super) async fn flow(member: Member) -> Answer {
     Ok(page(StatusCode::OK, document("Test", Some(&frame), body)))
 }
 
-/// What the flow has that the endpoint would not hear of, as the two are now.
-async fn withheld(member: &Member) -> Result<Vec<(EventName, String)>, ApiError> {
+/// What of the flow was not sent, and why, if the endpoint is still as it was then.
+async fn withheld(
+    member: &Member,
+    sent: &[String],
+) -> Result<Vec<(EventName, Option<String>)>, ApiError> {
     let named = member.query.get("flow");
     let flow = Flow::ALL
         .into_iter()
@@ -193,15 +201,12 @@ async fn withheld(member: &Member) -> Result<Vec<(EventName, String)>, ApiError>
     let row = store
         .endpoint(&member.merchant.merchant_id, &endpoint_id)
         .await?;
-    let (Some(flow), Some(row)) = (flow, row) else {
-        return Ok(Vec::new());
-    };
-    let names = flow.events().iter();
-    let refused = names.filter_map(|name| {
-        let why = row.endpoint.wants(*name).err()?;
-        Some((*name, why.to_string()))
-    });
-    Ok(refused.collect())
+    let names = flow.map_or(&[][..], Flow::events).iter();
+    let missing = names.filter(|name| !sent.iter().any(|known| known == name.as_str()));
+    let why = |name: EventName| row.as_ref()?.endpoint.wants(name).err();
+    Ok(missing
+        .map(|name| (*name, why(*name).map(|why| why.to_string())))
+        .collect())
 }
 
 /// `GET …/live/test/{order_id}`: the flow again, whenever something has happened to it.
@@ -225,6 +230,20 @@ impl Told {
             root: member.root(),
             order_id: OrderId::new(member.param("order_id")),
         }
+    }
+
+    /// The names of its events, in their order.
+    async fn names(&self) -> Result<Vec<String>, ApiError> {
+        let ask = FeedAsk {
+            filter: EventFilter {
+                subject: Some(Subject::Order(self.order_id.clone())),
+                ..EventFilter::default()
+            },
+            limit: EventName::ALL.len(),
+            ..FeedAsk::default()
+        };
+        let events = self.api.store.feed(&self.merchant_id, ask).await?.events;
+        Ok(events.into_iter().map(|(event, _)| event.name).collect())
     }
 }
 

@@ -18,7 +18,7 @@ use maud::{Markup, html};
 use zeroize::Zeroizing;
 
 use self::typed::{Typed, switch_name};
-use super::answer::page;
+use super::answer::{page, wrong};
 use super::components::{
     Field, Section, Tone, ask_first, badge, document, empty, form, heading, id, notice, panel,
     select, span, table, text, time,
@@ -586,13 +586,6 @@ fn shown_once(secrets: &[(&str, Option<&str>)]) -> Markup {
 
 fn warnings(warnings: &[String]) -> Markup {
     html! { @for warning in warnings { (notice(Tone::Warn, super::answer::sentence(warning))) } }
-}
-
-/// What is wrong with a field, if anything is.
-fn wrong<'e>(error: Option<&'e ApiError>, field: &str) -> Option<&'e str> {
-    let fields = error?.fields.iter();
-    let mut of_field = fields.filter(|(name, _)| name == field);
-    of_field.next().map(|(_, reason)| reason.as_str())
 }
 
 fn fields(typed: &Typed, before: Option<&Endpoint>, error: Option<&ApiError>) -> Markup {

@@ -90,9 +90,8 @@ impl ExplainedEndpoint {
 
     /// The headers that an attempt's request had.
     pub(crate) fn request_headers(&self, attempt: &AttemptView) -> Vec<(String, String)> {
-        let delivery = self.history.as_ref().map(|history| &history.delivery);
-        delivery.map_or(Vec::new(), |delivery| {
-            request_headers(&self.endpoint, delivery, attempt)
+        self.history.as_ref().map_or(Vec::new(), |history| {
+            request_headers(&self.endpoint, history, attempt)
         })
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Typed {
     pub(super) to_endpoint_id: String,
     pub(super) event_names: BTreeSet<EventName>,
     pub(super) states: BTreeSet<Standing>,
+    /// Fields with words in them that are none: dropped, they would ask for more than was meant.
+    unknown: Vec<(&'static str, String)>,
     pub(super) from: String,
     pub(super) to: String,
     pub(super) rate: String,
@@ -31,6 +33,7 @@ impl Default for Typed {
             to_endpoint_id: String::new(),
             event_names: BTreeSet::new(),
             states: Standing::LOST.into(),
+            unknown: Vec::new(),
             from: String::new(),
             to: String::new(),
             rate: String::new(),
@@ -58,23 +61,32 @@ pub(super) fn word(standing: Standing) -> &'static str {
 }
 
 impl Typed {
-    /// As it was sent. Only a form's boxes send names and states, so others are nobody's.
+    /// As it was sent.
     pub(super) fn sent(fields: &Fields) -> Self {
         let text = |name: &str| fields.get(name).unwrap_or_default().to_owned();
-        let names = fields.all("event_names");
-        let states: Vec<&str> = fields.all("states").collect();
-        Self {
+        let mut typed = Self {
             endpoint_id: text("endpoint_id"),
             to_endpoint_id: text("to_endpoint_id"),
-            event_names: names.filter_map(|name| name.parse().ok()).collect(),
-            states: STANDINGS
-                .into_iter()
-                .filter(|standing| states.contains(&word(*standing)))
-                .collect(),
+            event_names: BTreeSet::new(),
+            states: BTreeSet::new(),
+            unknown: Vec::new(),
             from: text("from"),
             to: text("to"),
             rate: text("rate"),
+        };
+        for name in fields.all("event_names") {
+            match name.parse() {
+                Ok(known) => drop(typed.event_names.insert(known)),
+                Err(_) => typed.unknown.push(("event_names", name.to_owned())),
+            }
         }
+        for state in fields.all("states") {
+            match STANDINGS.into_iter().find(|known| word(*known) == state) {
+                Some(known) => drop(typed.states.insert(known)),
+                None => typed.unknown.push(("states", state.to_owned())),
+            }
+        }
+        typed
     }
 
     /// The same again, for a form that carries it on.
@@ -106,6 +118,15 @@ impl Typed {
 
     /// What the API takes for it.
     pub(super) fn asked(&self) -> Result<Asked, ApiError> {
+        if let Some((field, text)) = self.unknown.first() {
+            return Err(ApiError::field(
+                field,
+                format!("'{text}' is none that there is"),
+            ));
+        }
+        if self.states.is_empty() {
+            return Err(ApiError::field("states", "are none: tick at least one"));
+        }
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let rate = given(&self.rate).map(|rate| {
             let reason = format!("'{rate}' is not a whole number");
@@ -139,7 +160,7 @@ mod tests {
     #[test]
     fn a_form_comes_back_as_it_was_sent() {
         let sent = b"endpoint_id=ep_1&from=2026-11-29T10%3A00&states=exhausted&states=delivered\
-            &event_names=ORDER_SUCCEEDED&event_names=ORDER_EATEN&rate=7";
+            &event_names=ORDER_SUCCEEDED&rate=7";
         let typed = Typed::sent(&Fields::parse(sent));
         let again: Fields = typed
             .pairs()
@@ -154,6 +175,18 @@ mod tests {
             typed.in_words(),
             @"from 2026-11-29T10:00; rate 7; event_names ORDER_SUCCEEDED; states exhausted; states delivered"
         );
+    }
+
+    #[test]
+    fn a_name_that_is_none_asks_for_nothing_rather_than_for_all() {
+        for sent in [
+            "event_names=ORDER_EATEN&states=exhausted",
+            "states=lost",
+            "endpoint_id=ep",
+        ] {
+            let typed = Typed::sent(&Fields::parse(sent.as_bytes()));
+            assert!(typed.asked().is_err(), "{sent}");
+        }
     }
 
     #[test]

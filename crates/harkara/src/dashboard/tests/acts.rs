@@ -83,7 +83,7 @@ async fn a_replay_is_looked_at_then_begun_once_and_ended() {
     pause  303 paused
     resume 303 running
     cancel 303 cancelled
-    pause  422 cancelled
+    pause  303 cancelled
     ");
     let listed = read(&support.get(&format!("{ROOT}/recovery")).await.text);
     assert!(listed.contains("cancelled 0 of 3"), "{listed}");
@@ -94,37 +94,48 @@ async fn a_replay_that_cannot_be_says_why_and_keeps_what_was_typed() {
     let world = World::new().await;
     let endpoint_id = endpoint(&world, "").await;
     let support = Browser::of(&world, "ms", Role::Support).await;
+    // Beside its field, or else above the form.
     let table = [
-        ("rate=many", "'many' is not a whole number"),
+        (
+            "states=exhausted&rate=many",
+            "'many' is not a whole number",
+            true,
+        ),
         (
             "states=exhausted&rate=0",
             "must be 1 to 1000 events per second",
+            true,
         ),
-        ("rate=7", "name a state"),
+        ("rate=7", "are none: tick at least one", true),
+        ("states=exhausted&from=yesterday", "is no moment", true),
+        ("states=lost", "'lost' is none that there is", true),
+        ("event_names=ORDER_EATEN", "'ORDER_EATEN' is none", true),
         (
             "states=exhausted&from=2026-11-29T10:00",
             "No event of this endpoint fits",
+            false,
         ),
-        ("states=exhausted&from=yesterday", "is no moment"),
     ];
-    for (asked, why) in table {
+    for (asked, why, is_of_a_field) in table {
         let asked = format!("endpoint_id={endpoint_id}&{asked}");
         let looked = support.get(&format!("{ROOT}/recovery?{asked}")).await;
         let made = support.post(&format!("{ROOT}/recovery"), &asked).await;
         for reply in [looked, made] {
             assert!(reply.status.is_client_error(), "{asked}: {}", reply.status);
-            assert!(
-                read(&reply.text).contains(why),
-                "{asked}: {}",
-                read(&reply.text)
-            );
+            let beside = match is_of_a_field {
+                true => format!("<p class=\"error\">{why}"),
+                false => format!("role=\"alert\">{why}"),
+            };
+            assert!(reply.text.contains(&beside), "{asked}: {}", reply.text);
             let has_rate = asked.split_once("rate=").map_or("", |(_, rate)| rate);
             let kept = format!("name=\"rate\" type=\"number\" value=\"{has_rate}\"");
             assert!(reply.text.contains(&kept), "{asked}: {}", reply.text);
         }
     }
     let foreign = support
-        .get(&format!("{ROOT}/recovery?endpoint_id=ep_none"))
+        .get(&format!(
+            "{ROOT}/recovery?endpoint_id=ep_none&states=pending"
+        ))
         .await;
     assert_eq!(foreign.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
@@ -232,6 +243,14 @@ async fn a_key_is_shown_once_works_and_is_revoked() {
             .await;
         assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.text);
         assert_eq!(world.with_key(path, key).await.status, 401);
+        for (name, why) in [
+            ("", "is needed"),
+            ("name=first", "that of a key that works"),
+        ] {
+            admin.post(&format!("{root}/keys"), "name=first").await;
+            let refused = admin.post(&format!("{root}/keys"), name).await;
+            assert!(read(&refused.text).contains(why), "{}", refused.text);
+        }
         let long = format!("name={}", "x".repeat(101));
         let long = admin.post(&format!("{root}/keys"), &long).await;
         assert!(

@@ -7,7 +7,7 @@ use harkara_core::id::{EndpointId, MerchantId};
 use super::super::gate::Route;
 use super::super::routes::routes;
 use super::{Browser, Reply, entry, link, person};
-use crate::api::merchants::add_key;
+use crate::api::merchants::draft_key;
 use crate::keys::OneTime;
 use crate::testing::World;
 
@@ -168,8 +168,9 @@ async fn filled(world: &World, path: &str, session_id: &str) -> String {
         filled = filled.replace("{job_id}", jobs.unwrap()[0].id.as_str());
     }
     if filled.contains("{key_id}") {
-        let made = add_key(&world.api, &MerchantId::new(place), "").await;
-        filled = filled.replace("{key_id}", &made.unwrap().1.key_id);
+        let (_, key) = draft_key(&world.api, &MerchantId::new(place), "").unwrap();
+        filled = filled.replace("{key_id}", &key.key_id);
+        world.api.store.insert_api_key(key).await.unwrap();
     }
     if filled.contains("{hash}") {
         let hash = link(world, &OneTime::generate(), place, Role::Support).await;

@@ -604,3 +604,47 @@ async fn merchants_are_listed_a_page_at_a_time() {
     assert!(second.contains("/merchants/shop-099\"") && second.contains("/merchants/shop-100\""));
     assert!(!second.contains("?from="), "there is no more");
 }
+
+#[tokio::test]
+async fn a_request_is_shown_as_it_was_signed_and_numbered_when_it_was_made() {
+    let world = World::new().await;
+    let endpoint_id = with_endpoint(&world).await;
+    paid(&world, "o1", "8").await;
+    answer_all(&world, &endpoint_id, 500).await;
+    let signing = format!("POST /endpoints/{endpoint_id}/signing");
+    assert_eq!(world.merchant(&signing, "{}").await.status, 201);
+    world.api.clock.advance(Duration::from_secs(3600));
+    answer_all(&world, &endpoint_id, 500).await;
+
+    let events = world.merchant("GET /events?order_id=o1", "").await.json();
+    let event_id = events["events"][1]["event_id"].as_str().unwrap();
+    let deliveries = format!("GET /events/{event_id}/deliveries");
+    let deliveries = world.merchant(&deliveries, "").await.json();
+    let delivery = deliveries["deliveries"][0]["delivery_id"].as_str().unwrap();
+    let attempts = format!("GET /deliveries/{delivery}/attempts");
+    let attempts = world.merchant(&attempts, "").await.json();
+    let mut table = String::new();
+    for attempt in attempts["attempts"].as_array().unwrap() {
+        for header in attempt["request"]["headers"].as_array().unwrap() {
+            let (name, value) = (header[0].as_str().unwrap(), header[1].as_str().unwrap());
+            if name.starts_with("harkara-attempt") || name.starts_with("webhook-") {
+                table += &format!("{name}: {}\n", value.replace(event_id, "evt_1"));
+            }
+        }
+    }
+    insta::assert_snapshot!(table, @r"
+    webhook-id: evt_1
+    harkara-attempt: 1
+    webhook-id: evt_1
+    webhook-timestamp: 1691654570
+    webhook-signature: v1,••••••••
+    harkara-attempt: 2
+    ");
+    let developer = Browser::of(&world, "ms", Role::Developer).await;
+    let page = developer.get(&format!("{ROOT}/events/{event_id}")).await;
+    let shown = read(&page.text);
+    assert!(
+        shown.contains("Request Header Value host shop.example.com"),
+        "{shown}"
+    );
+}

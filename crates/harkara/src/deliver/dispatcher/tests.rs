@@ -364,6 +364,23 @@ fn what_lies_in_memory_goes_back_when_a_breaker_opens_and_what_is_born_then_too(
 }
 
 #[test]
+fn what_waits_for_a_test_is_claimed_although_a_breaker_is_open() {
+    let mut desk = Desk::with_open_breaker();
+    let test = Claimed {
+        kind: DeliveryKind::Test,
+        ..desk.delivery(&key("ms", "ep"))
+    };
+    desk.step(vec![Input::Born(vec![Held::born(test)])]);
+    desk.end(1, 500, SECOND);
+    assert!(desk.settles.last().unwrap().lease_until.is_some());
+
+    desk.pass(SECOND * 5);
+    desk.claimed();
+    desk.end(1, 500, SECOND);
+    assert!(desk.settles.last().unwrap().lease_until.is_none());
+}
+
+#[test]
 fn an_endpoint_is_proven_by_its_last_outcome() {
     let mut desk = Desk::new(100);
     let shop = key("ms", "ep");
