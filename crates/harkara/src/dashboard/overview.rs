@@ -119,6 +119,8 @@ fn untold(untold: &Untold, root: &str, now: Timestamp) -> Markup {
     let at_least = if untold.is_more { "at least " } else { "" };
     let class = match (untold.orders, untold.is_more) {
         (0, false) => "panel lead calm",
+        // Nothing is known to be wrong, and nothing to be well.
+        (0, true) => "panel",
         _ => "panel lead alarm",
     };
     html! {
@@ -128,10 +130,10 @@ fn untold(untold: &Untold, root: &str, now: Timestamp) -> Markup {
                 p class="figure" { "None" }
                 p class="quiet" { "Every paid order is notified, or has no endpoint to go to." }
             } @else if untold.orders == 0 {
-                p class="figure" { "Not known" }
+                p class="figure" { "None found" }
                 p {
-                    "None of the orders that were looked at is paid and not told, but more is owed to \
-                     this merchant's endpoints than was looked at. "
+                    "Of what the endpoints were sent and did not take, only a part was looked at, and no \
+                     paid order was in it. Whether one is in the rest is not known. "
                     a href={ (root) "/orders?notified=false" } { "Show what is not notified" }
                 }
             } @else {
@@ -229,7 +231,8 @@ mod tests {
             untold(&figures, "", Timestamp::from_seconds(0)).into_string()
         };
         assert!(shown(false).contains("None</p>"), "{}", shown(false));
-        assert!(shown(true).contains("Not known"), "{}", shown(true));
+        assert!(shown(true).contains("is not known"), "{}", shown(true));
         assert!(!shown(true).contains("None</p>"), "{}", shown(true));
+        assert!(!shown(true).contains("alarm"), "{}", shown(true));
     }
 }

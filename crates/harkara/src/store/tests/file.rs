@@ -10,7 +10,7 @@ use crate::store::units::commit::INSERT_DELIVERY;
 use crate::store::units::forget::KEEP_DOCS;
 use crate::store::units::place::UNSETTLED_BEFORE;
 use crate::store::units::sweep::{DUE_NEXT, IS_DUE, NEXT_ENDPOINT};
-use crate::store::views::{OWING, events_sql, orders_sql};
+use crate::store::views::{events_sql, orders_sql, owing};
 
 #[tokio::test]
 async fn the_file_is_set_up_so_that_one_flush_of_its_log_outlives_the_power() {
@@ -256,7 +256,7 @@ async fn a_page_of_the_feed_is_found_in_order() {
 #[tokio::test]
 async fn pages_for_people_never_read_a_table_that_grows() {
     let world = World::on_file().await;
-    let mut statements: Vec<String> = OWING.iter().map(|sql| (*sql).to_owned()).collect();
+    let mut statements = owing().to_vec();
     for customer_id in [None, Some("c".to_owned())] {
         let wanted = RecentOrders {
             customer_id,

@@ -247,6 +247,62 @@ async fn what_is_withheld_does_not_hide_what_is_owed() {
 }
 
 #[tokio::test]
+async fn what_was_sent_again_and_arrived_is_owed_no_more_however_much_it_is() {
+    let world = World::new().await;
+    let settle_all = async |claimed: Vec<Claimed>, verdict, seconds| {
+        let settles: Vec<_> = claimed
+            .iter()
+            .map(|claimed| settle(claimed, verdict, at(seconds)))
+            .collect();
+        for settled in world.store.settle_all(settles.into()).await.unwrap() {
+            settled.unwrap();
+        }
+    };
+    for n in 0..5 {
+        let mut unit = Commit::new(ms(), at(0));
+        for m in 0..100 {
+            unit.events
+                .push(event(&format!("{n}-{m}"), &format!("o-{n}-{m}")));
+        }
+        world.store.commit(unit).await.unwrap();
+    }
+    settle_all(world.claim(at(1), 500).await, Verdict::Exhausted, 2).await;
+    let untold = world.store.untold(&ms()).await.unwrap();
+    assert_eq!((untold.orders, untold.is_more), (0, true));
+
+    let mut replays = tokio::task::JoinSet::new();
+    for n in 0..500 {
+        let name = format!("{}-{}", n / 100, n % 100);
+        let again = NewDelivery {
+            kind: DeliveryKind::Replay,
+            ..delivery(
+                &format!("again-{name}"),
+                &EventId::new(format!("evt_{name}")),
+            )
+        };
+        let store = world.store.clone();
+        replays.spawn(async move { store.insert_replay(again, at(3), None).await.unwrap() });
+    }
+    replays.join_all().await;
+    settle_all(world.claim(at(4), 500).await, Verdict::Delivered, 5).await;
+    assert_eq!(world.store.untold(&ms()).await.unwrap(), Untold::default());
+}
+
+#[tokio::test]
+async fn nothing_is_owed_to_an_endpoint_that_was_deleted() {
+    let world = World::new().await;
+    world.order("Paid", 1, "CHARGED", 250).await;
+    world.answer(2, 10, Verdict::Exhausted).await;
+    assert_eq!(world.store.untold(&ms()).await.unwrap().orders, 1);
+    let store = &world.store;
+    store
+        .delete_endpoint(&ms(), &ep("ep_1"), "gone", at(3))
+        .await
+        .unwrap();
+    assert_eq!(world.store.untold(&ms()).await.unwrap(), Untold::default());
+}
+
+#[tokio::test]
 async fn traffic_counts_what_became_of_the_newest_events() {
     let world = World::new().await;
     for (id, seconds) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {

@@ -14,7 +14,7 @@ use crate::store::codec::Columns;
 use crate::store::error::DbError;
 use crate::store::pen::Pen;
 use crate::store::sql::{Row, params};
-use crate::store::views::{HAD, OWED};
+use crate::store::views::{HAD, owed};
 
 /// Rows that are deleted, by their first and last number.
 pub type Run = RangeInclusive<i64>;
@@ -129,12 +129,13 @@ pub(in crate::store) fn forget_events(pen: &Pen, runs: &[Run]) -> Result<usize, 
     let remember_subjects = format!(
         "insert into forgotten_subjects (subject, sequence, had, owed)
         select e.subject, max(e.sequence), max(case when {HAD} then 1 else 0 end),
-            max(case when {OWED} then 1 else 0 end)
+            max(case when {} then 1 else 0 end)
         from events e where e.position between ?1 and ?2 group by e.subject
         on conflict (subject) do update set had = forgotten_subjects.had | excluded.had,
             owed = forgotten_subjects.owed | excluded.owed,
             sequence = case when excluded.sequence > forgotten_subjects.sequence
-                then excluded.sequence else forgotten_subjects.sequence end"
+                then excluded.sequence else forgotten_subjects.sequence end",
+        owed()
     );
     let remember_feeds = "
         insert into forgotten_feeds (merchant, position)

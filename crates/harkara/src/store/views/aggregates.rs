@@ -12,7 +12,7 @@ use harkara_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::events::{HAD, OWED};
+use super::events::{HAD, owed};
 use super::{count, subject, word};
 use crate::store::Store;
 use crate::store::bodies::Bodies;
@@ -249,7 +249,8 @@ pub(super) fn notified_order() -> String {
         where f.subject = o.subject";
     format!(
         "((exists ({events} and {HAD}) or exists ({forgotten} and f.had = 1))
-        and not exists ({events} and {OWED}) and not exists ({forgotten} and f.owed = 1))"
+        and not exists ({events} and {}) and not exists ({forgotten} and f.owed = 1))",
+        owed()
     )
 }
 

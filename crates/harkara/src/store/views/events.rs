@@ -113,14 +113,24 @@ pub(super) const EVENTS: &str = "events e
 
 const BODIES: &str = "left join event_bodies b on b.position = e.position";
 
+/// The event at `position` was sent to the endpoint of its delivery `d` again, and arrived.
+pub(super) fn arrived_again(position: &str) -> String {
+    format!(
+        "exists (select 1 from deliveries r
+        where r.delivery between {position} * 65536 and {position} * 65536 + 65535
+          and r.endpoint = d.endpoint and r.kind = 'replay' and r.state = 'delivered')"
+    )
+}
+
 /// Some endpoint that event `e` was meant for does not have it.
-pub(in crate::store) const OWED: &str = "
-    exists (select 1 from deliveries d
+pub(in crate::store) fn owed() -> String {
+    format!(
+        "exists (select 1 from deliveries d
         where d.delivery between e.position * 65536 and e.position * 65536 + 65535
-          and d.kind = 'event' and d.state not in ('delivered', 'withheld')
-          and not exists (select 1 from deliveries r
-              where r.delivery between e.position * 65536 and e.position * 65536 + 65535
-                and r.endpoint = d.endpoint and r.kind = 'replay' and r.state = 'delivered'))";
+          and d.kind = 'event' and d.state not in ('delivered', 'withheld') and not {})",
+        arrived_again("e.position")
+    )
+}
 
 /// Some endpoint has event `e`.
 pub(in crate::store) const HAD: &str = "
@@ -137,7 +147,7 @@ pub(super) fn select_events() -> String {
 }
 
 pub(super) fn notified() -> String {
-    format!("({HAD} and not {OWED})")
+    format!("({HAD} and not {})", owed())
 }
 
 impl Store {

@@ -16,11 +16,11 @@ pub use deliveries::{AttemptView, Counts, DeliveryView};
 #[cfg(test)]
 pub(in crate::store) use events::{Bounds, page_sql};
 pub use events::{EventFilter, EventView, FeedAsk, FeedPage};
-pub(in crate::store) use events::{HAD, OWED};
+pub(in crate::store) use events::{HAD, owed};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
 #[cfg(test)]
-pub(in crate::store) use overview::OWING;
+pub(in crate::store) use overview::owing;
 pub use overview::{Traffic, Untold};
 pub use recent::{OrderPlace, Recent, RecentEvents, RecentOrders};
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Each figure has a bound on what it looks at, and says when it was reached; nobody keeps counters.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use harkara_core::delivery::DeliveryState;
@@ -10,8 +11,9 @@ use harkara_core::id::{MerchantId, OrderId};
 use harkara_core::time::Timestamp;
 
 use super::aggregates::notified_order;
+use super::events::arrived_again;
 use super::recent::window_of_events;
-use super::word;
+use super::{count, word};
 use crate::store::Store;
 use crate::store::codec::Columns;
 use crate::store::error::DbError;
@@ -24,7 +26,10 @@ pub(super) const PAID: &str = "o.status in ('CHARGED', 'PARTIAL_CHARGED')";
 const EVENTS: i64 = 2_000;
 
 /// Deliveries of each kind and endpoint that are looked at for orders that were not told of.
-const OWED: i64 = 500;
+const LOOKED_AT: usize = 2_000;
+
+/// Those of them that did not arrive again, whose orders are looked at.
+const OWED: usize = 500;
 
 /// Orders that are looked at for the same.
 const ORDERS: usize = 1_000;
@@ -76,28 +81,45 @@ impl Store {
 }
 
 /// Deliveries that are not settled well, each by an index of its own: some of those that wait, and the
-/// newest that ended. What the second index is about is repeated word for word, or it would not be taken.
-pub(in crate::store) const OWING: [&str; 2] = [
-    "select d.subject from deliveries d
-    where d.endpoint = ?1 and d.state = 'pending' limit ?2",
-    "select d.subject from deliveries d
-    where d.endpoint = ?1 and d.kind = 'event' and (d.state = 'exhausted' or d.state = 'withdrawn')
-    order by d.delivery desc limit ?2",
-];
+/// newest that ended, some of which have arrived again. What the second index is about is repeated word
+/// for word, or it would not be taken.
+pub(in crate::store) fn owing() -> [String; 2] {
+    let ended = format!(
+        "select d.subject, {} as arrived_again from deliveries d
+        where d.endpoint = ?1 and d.kind = 'event' and (d.state = 'exhausted' or d.state = 'withdrawn')
+        order by d.delivery desc limit ?2",
+        arrived_again("(d.delivery / 65536)")
+    );
+    let waits = "
+        select d.subject, false as arrived_again from deliveries d
+        where d.endpoint = ?1 and d.state = 'pending' limit ?2";
+    [waits.to_owned(), ended]
+}
 
 fn untold(conn: &dyn Sql, merchant_id: &MerchantId) -> Result<Untold, DbError> {
-    let sql = "select endpoint from endpoints where merchant_id = ?1";
+    // To one that is deleted nothing is owed any more.
+    let sql = "select endpoint from endpoints where merchant_id = ?1 and state <> 'deleted'";
     let endpoints: Vec<i64> = conn.rows(sql, params![merchant_id.as_str()], |row| {
         row.get("endpoint")
     })?;
     let mut untold = Untold::default();
     let mut subjects: Vec<i64> = Vec::new();
+    let owing = owing();
     for endpoint in endpoints {
-        for owing in OWING {
-            let wanted = params![endpoint, OWED];
-            let found: Vec<i64> = conn.rows(owing, wanted, |row| row.get("subject"))?;
-            untold.is_more |= i64::try_from(found.len()).is_ok_and(|found| found == OWED);
-            subjects.extend(found);
+        for owing in &owing {
+            let (mut looked_at, mut owed) = (0, 0);
+            conn.each(owing, params![endpoint, count(LOOKED_AT)], &mut |row| {
+                looked_at += 1;
+                if !row.get::<_, bool>("arrived_again")? {
+                    owed += 1;
+                    subjects.push(row.get("subject")?);
+                }
+                Ok(match owed {
+                    OWED => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                })
+            })?;
+            untold.is_more |= owed == OWED || looked_at == LOOKED_AT;
         }
     }
     subjects.sort_unstable();
