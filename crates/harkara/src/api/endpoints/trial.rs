@@ -209,3 +209,6 @@ impl<'a> Trial<'a> {
         tested
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ fn mode(word: &str) -> OrderMode {
     }
 }
 
-async fn line(world: &World) -> String {
+pub(super) async fn line(world: &World) -> String {
     let mut ask = everything();
     ask.filter.subject = Some(Subject::Order(OrderId::new("o-1")));
     let mut line = Vec::new();

@@ -1,16 +1,17 @@
 //! What the store promises, on a file in a folder of its own.
 //!
 //! Each file reads one promise: units (`commit`), whatever fails in their middle (`faults`), when
-//! they are answered (`flush`), lines of deliveries (`lines`), claims (`claims`), what is shown
-//! (`views`, `recent`), to whom (`people`), what meets in one batch (`rounds`), what is replayed
-//! (`replays`), what is deleted when it is old (`retention`), what is copied into another store
-//! (`transfer`), what holds whatever happens (`interleavings`), and what is so of a file (`file`) or of
-//! Postgres (`postgres`), also when the wire to it is cut (`wire`).
+//! they are answered (`flush`), lines of deliveries (`lines`), tests that wait for each other (`flows`),
+//! claims (`claims`), what is shown (`views`, `recent`), to whom (`people`), what meets in one batch
+//! (`rounds`), what is replayed (`replays`), what is deleted when it is old (`retention`), what is
+//! copied into another store (`transfer`), what holds whatever happens (`interleavings`), and what is so
+//! of a file (`file`) or of Postgres (`postgres`), also when the wire to it is cut (`wire`).
 
 mod claims;
 mod commit;
 mod faults;
 mod file;
+mod flows;
 mod flush;
 mod interleavings;
 mod lines;

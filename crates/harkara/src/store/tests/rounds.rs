@@ -72,6 +72,8 @@ where
 enum Call {
     /// So many events about one order.
     Born(u8, OrderMode, u8),
+    /// So many tests about one order, each after the one before.
+    Flow(u8, u8),
     /// Settles the nth claims that were ever made, taken over or not.
     Settle(Vec<usize>, Verdict),
     Claim,
@@ -91,6 +93,7 @@ fn call() -> impl Strategy<Value = Call> {
     let some = prop::collection::vec(0..100_usize, 1..5);
     prop_oneof![
         4 => (0..4_u8, mode, 1..4_u8).prop_map(|(order, mode, count)| Call::Born(order, mode, count)),
+        1 => (0..4_u8, 1..4_u8).prop_map(|(order, count)| Call::Flow(order, count)),
         4 => (some, verdict).prop_map(|(some, verdict)| Call::Settle(some, verdict)),
         1 => Just(Call::Claim),
     ]
@@ -103,6 +106,14 @@ fn births(name: &str, order: u8, mode: OrderMode, count: u8, now: Timestamp) -> 
         let mut new = event(&format!("{name}-{nth}"), &format!("o-{order}"));
         new.deliveries[0].order = mode;
         unit.events.push(new);
+    }
+    unit
+}
+
+fn flow(name: &str, order: u8, count: u8, now: Timestamp) -> Commit {
+    let mut unit = births(name, order, OrderMode::Strict, count, now);
+    for new in &mut unit.events {
+        new.deliveries[0].kind = DeliveryKind::Test;
     }
     unit
 }
@@ -138,6 +149,10 @@ async fn run(batches: Vec<Vec<Call>>) {
                 Call::Born(order, mode, count) => {
                     let name = format!("d{n}-{which}");
                     let unit = births(&name, *order, *mode, *count, now);
+                    calls.push(Unit::Commit(unit));
+                }
+                Call::Flow(order, count) => {
+                    let unit = flow(&format!("d{n}-{which}"), *order, *count, now);
                     calls.push(Unit::Commit(unit));
                 }
                 Call::Settle(some, verdict) if !claims.is_empty() => {
@@ -191,6 +206,28 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(run(batches));
     }
+}
+
+#[tokio::test]
+async fn tests_that_meet_wait_for_those_of_their_own_unit_alone() {
+    let world = World::new().await;
+    let units = (0..40).map(|n| match n % 2 {
+        0 => flow(&format!("n{n}"), 1, 3, at(0)),
+        _ => births(&format!("n{n}"), 1, OrderMode::None, 1, at(0)),
+    });
+    let calls = units.map(|unit| carry_out(world.store.clone(), Unit::Commit(unit)));
+    for (n, (_, claimed)) in at_once(&world.store, calls).await.into_iter().enumerate() {
+        assert_eq!(names(&claimed), format!("n{n}-0"));
+    }
+    for n in (0..40).step_by(2) {
+        for nth in 1..3 {
+            let delivery = world.delivery(&format!("n{n}-{nth}")).await;
+            let before = DeliveryId::new(format!("n{n}-{}", nth - 1));
+            assert_eq!(delivery.waiting_on, Some(before));
+        }
+    }
+    assert_eq!(world.list(OUT_OF_ORDER).await, "");
+    assert_eq!(world.list(ORPHANS).await, "");
 }
 
 /// One event with the key of its request.
