@@ -189,8 +189,12 @@ async fn make_link(
     };
     let mut entry = place.entry(place.merchant_id(), action, name);
     entry.detail = role.as_str().to_owned();
-    place.api.store.put_link(link, entry).await?;
-    Ok(welcome_url(&place.api.public_url, &token))
+    match place.api.store.put_link(link, entry).await? {
+        true => Ok(welcome_url(&place.api.public_url, &token)),
+        false => Err(ApiError::forbidden(
+            "your role was changed meanwhile, and may not make such a link any more",
+        )),
+    }
 }
 
 fn handed_over(name: &str, url: &str) -> Markup {

@@ -128,12 +128,13 @@ async fn person(world: &World, name: &str, merchant_id: &str, role: Role) -> Str
     }
 }
 
-/// Makes an invitation of this token and returns its hash.
+/// Makes a link of this token and returns its hash.
 async fn link(world: &World, token: &OneTime, merchant_id: &str, role: Role) -> String {
     let now = world.api.clock.now();
     let link = Link {
         hash: token.hash(),
-        kind: LinkKind::Invitation,
+        // One that asks for no role of whoever made it.
+        kind: LinkKind::First,
         merchant_id: MerchantId::new(merchant_id),
         role,
         name: "somebody".to_owned(),
@@ -143,7 +144,7 @@ async fn link(world: &World, token: &OneTime, merchant_id: &str, role: Role) -> 
         expires_at: now.plus(session::LINK_LIFE),
     };
     let hash = link.hash.clone();
-    world.api.store.put_link(link, entry(world)).await.unwrap();
+    assert!(world.api.store.put_link(link, entry(world)).await.unwrap());
     hash
 }
 

@@ -143,8 +143,9 @@ impl Store {
         .await
     }
 
-    /// Stores a link. One of kind `First` takes the place of those before it.
-    pub async fn put_link(&self, link: Link, entry: AuditEntry) -> Result<(), DbError> {
+    /// Stores a link; false when whoever makes it may not give its role, or may no longer. One of kind
+    /// `First`, which the server makes itself, takes the place of those before it.
+    pub async fn put_link(&self, link: Link, entry: AuditEntry) -> Result<bool, DbError> {
         self.write(move |pen| put_link(pen, &link, &entry)).await
     }
 
@@ -290,9 +291,34 @@ fn delete_links(pen: &Pen, user_id: &str) -> Result<(), DbError> {
     pen.execute(sql, params![user_id]).map(drop)
 }
 
-fn put_link(pen: &Pen, link: &Link, entry: &AuditEntry) -> Result<(), DbError> {
-    if link.kind == LinkKind::First {
-        pen.execute("delete from links where kind = 'first'", params![])?;
+/// The roles of whoever makes a link, where it leads and at the platform. Who takes one away meanwhile
+/// waits for us and ends our link with it, or we for them.
+const MAKER: (&str, &str) = (
+    "
+    select m.merchant_id, m.role from memberships m join users u on u.user_id = m.user_id
+    where u.name = ?1 and m.merchant_id in (?2, '')
+    order by m.merchant_id desc",
+    "for share of m",
+);
+
+/// Whether whoever makes a link has a role that may give the link's: the one they have there, or else
+/// the platform's.
+fn may_make(pen: &Pen, link: &Link) -> Result<bool, DbError> {
+    let maker = params![link.made_by, link.merchant_id.as_str()];
+    let roles: Vec<Role> = pen.rows_locking(MAKER, maker, |row| row.word("role"))?;
+    Ok(roles.first().is_some_and(|role| role.may_give(link.role)))
+}
+
+fn put_link(pen: &Pen, link: &Link, entry: &AuditEntry) -> Result<bool, DbError> {
+    match link.kind {
+        LinkKind::First => {
+            pen.execute("delete from links where kind = 'first'", params![])?;
+        }
+        LinkKind::Invitation | LinkKind::Reset => {
+            if !may_make(pen, link)? {
+                return Ok(false);
+            }
+        }
     }
     // A table that nobody else tidies up.
     let sql = "delete from links where expires_at <= ?1";
@@ -313,7 +339,8 @@ fn put_link(pen: &Pen, link: &Link, entry: &AuditEntry) -> Result<(), DbError> {
         link.expires_at.as_micros(),
     ];
     pen.execute(sql, columns)?;
-    audit::add(pen, entry)
+    audit::add(pen, entry)?;
+    Ok(true)
 }
 
 fn use_link(pen: &Pen, hash: &str, new: &NewUser, entry: &AuditEntry) -> Result<Used, DbError> {

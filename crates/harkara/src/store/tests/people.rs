@@ -10,14 +10,14 @@ fn platform() -> MerchantId {
     MerchantId::platform()
 }
 
-fn line(action: &str, seconds: i64) -> AuditEntry {
+pub(super) fn line(action: &str, seconds: i64) -> AuditEntry {
     AuditEntry {
         address: "203.0.113.9".to_owned(),
         ..AuditEntry::new(at(seconds), "asha", action)
     }
 }
 
-fn link(hash: &str, merchant_id: MerchantId, role: Role) -> Link {
+pub(super) fn link(hash: &str, merchant_id: MerchantId, role: Role) -> Link {
     Link {
         hash: hash.to_owned(),
         kind: LinkKind::Invitation,
@@ -28,6 +28,14 @@ fn link(hash: &str, merchant_id: MerchantId, role: Role) -> Link {
         made_by: "asha".to_owned(),
         created_at: at(0),
         expires_at: at(100),
+    }
+}
+
+/// One that needs nobody who may make it.
+fn first(hash: &str, merchant_id: MerchantId, role: Role) -> Link {
+    Link {
+        kind: LinkKind::First,
+        ..link(hash, merchant_id, role)
     }
 }
 
@@ -52,9 +60,9 @@ fn session(hash: &str, user_id: &str, seconds: i64) -> UserSession {
 }
 
 impl World {
-    async fn join(&self, name: &str, merchant_id: MerchantId, role: Role) {
-        let link = link(name, merchant_id, role);
-        self.store.put_link(link, line("invited", 0)).await.unwrap();
+    pub(super) async fn join(&self, name: &str, merchant_id: MerchantId, role: Role) {
+        let link = first(name, merchant_id, role);
+        assert!(self.store.put_link(link, line("invited", 0)).await.unwrap());
         let used = self.store.use_link(name, new_user(name), line("came", 1));
         assert_eq!(used.await.unwrap(), Used::Done(format!("usr_{name}")));
     }
@@ -87,7 +95,7 @@ pub(super) async fn fill(world: &World) {
     world.sign_in("h", "asha", 10).await;
     let invited = link("l", ms(), Role::Support);
     let put = world.store.put_link(invited, line("invited", 20));
-    put.await.unwrap();
+    assert!(put.await.unwrap());
     let bound = SignInBound {
         since: at(0),
         most: 10,
@@ -101,12 +109,9 @@ pub(super) async fn fill(world: &World) {
 async fn a_link_lets_one_person_in_once() {
     let world = World::new().await;
     assert!(!world.store.has_users().await.unwrap());
-    let invited = link("l", ms(), Role::Support);
-    world
-        .store
-        .put_link(invited, line("invited", 0))
-        .await
-        .unwrap();
+    let invited = first("l", ms(), Role::Support);
+    let put = world.store.put_link(invited, line("invited", 0)).await;
+    assert!(put.unwrap());
     let (one, two) = tokio::join!(
         world.store.use_link("l", new_user("asha"), line("came", 1)),
         world.store.use_link("l", new_user("bela"), line("came", 1)),
@@ -123,12 +128,9 @@ async fn a_link_lets_one_person_in_once() {
 async fn a_link_is_not_used_up_by_a_name_that_is_taken_and_not_used_when_old() {
     let world = World::new().await;
     world.join("asha", ms(), Role::Admin).await;
-    let invited = link("l", ms(), Role::Support);
-    world
-        .store
-        .put_link(invited, line("invited", 0))
-        .await
-        .unwrap();
+    let invited = first("l", ms(), Role::Support);
+    let put = world.store.put_link(invited, line("invited", 0)).await;
+    assert!(put.unwrap());
     let twin = NewUser {
         user_id: "usr_twin".to_owned(),
         name: " ASHA ".to_owned(),
@@ -160,7 +162,7 @@ async fn a_link_ends_with_the_right_to_make_it_and_with_what_it_was_made_for() {
     };
     let put = async |link: Link| {
         let put = world.store.put_link(link, line("made a link", 10));
-        put.await.unwrap();
+        assert!(put.await.unwrap());
     };
     let left = async || {
         let links = world.store.links(&platform()).await.unwrap();
@@ -213,6 +215,64 @@ async fn a_link_ends_with_the_right_to_make_it_and_with_what_it_was_made_for() {
     assert_eq!(used.await.unwrap(), Used::Gone);
     change("usr_asha", Role::Support).await;
     assert_eq!(left().await, "", "an admin made them, who is none now");
+}
+
+#[tokio::test]
+async fn a_link_is_made_by_who_may_give_its_role_at_that_moment() {
+    let world = World::new().await;
+    world.join("asha", ms(), Role::Admin).await;
+    world.join("bela", platform(), Role::Admin).await;
+    world.join("chitra", platform(), Role::Owner).await;
+    let chitra_there = "
+        insert into memberships (user_id, merchant_id, role, created_at)
+        values ('usr_chitra', 'ms', 'support', 0)";
+    let joined = world
+        .store
+        .write(move |pen| pen.execute(chitra_there, params![]));
+    joined.await.unwrap();
+    let tried = async |made_by: &str, merchant_id, role| {
+        let link = Link {
+            made_by: made_by.to_owned(),
+            ..link(made_by, merchant_id, role)
+        };
+        let put = world.store.put_link(link, line("made a link", 10)).await;
+        let made = put.unwrap();
+        let found = world.store.link(made_by).await.unwrap().is_some();
+        assert_eq!(made, found, "{made_by}");
+        let entry = line("took a link back", 11);
+        for place in [ms(), platform()] {
+            let taken = world.store.withdraw_link(&place, made_by, entry.clone());
+            taken.await.unwrap();
+        }
+        made
+    };
+    assert!(tried("asha", ms(), Role::Admin).await);
+    assert!(!tried("asha", ms(), Role::Owner).await);
+    assert!(!tried("asha", platform(), Role::Support).await);
+    assert!(!tried("asha", MerchantId::new("other"), Role::Support).await);
+    assert!(tried("bela", ms(), Role::Admin).await, "of the platform");
+    assert!(tried("chitra", platform(), Role::Owner).await);
+    assert!(
+        !tried("chitra", ms(), Role::Support).await,
+        "the role there is the one that counts"
+    );
+    assert!(!tried("nobody", ms(), Role::Support).await);
+
+    let ms = ms();
+    let change = async |now_is, role| {
+        let entry = line("changed a role", 20);
+        let changed = world
+            .store
+            .change_member((&ms, "usr_asha"), (now_is, role), entry);
+        assert_eq!(changed.await.unwrap(), MemberChange::Done);
+    };
+    change(Role::Admin, Some(Role::Developer)).await;
+    let before = world.store.audit(None, None, 100).await.unwrap().len();
+    assert!(!tried("asha", ms.clone(), Role::Support).await);
+    let after = world.store.audit(None, None, 100).await.unwrap().len();
+    assert_eq!(before, after, "nothing was done");
+    change(Role::Developer, None).await;
+    assert!(!tried("asha", ms.clone(), Role::Support).await);
 }
 
 #[tokio::test]
@@ -384,29 +444,21 @@ async fn a_line_that_was_changed_or_taken_out_shows() {
 #[tokio::test]
 async fn a_first_link_takes_the_place_of_the_one_before() {
     let world = World::new().await;
+    world.join("asha", platform(), Role::Admin).await;
     for hash in ["one", "two"] {
-        let first = Link {
-            kind: LinkKind::First,
-            ..link(hash, platform(), Role::Owner)
-        };
-        world
-            .store
-            .put_link(first, line("made a link", 0))
-            .await
-            .unwrap();
+        let first = first(hash, platform(), Role::Owner);
+        let put = world.store.put_link(first, line("made a link", 0)).await;
+        assert!(put.unwrap());
     }
     assert!(world.store.link("one").await.unwrap().is_none());
     assert!(world.store.link("two").await.unwrap().is_some());
     let later = Link {
         created_at: at(100),
         expires_at: at(100).plus(Duration::from_secs(100)),
-        ..link("three", platform(), Role::Owner)
+        ..link("three", ms(), Role::Admin)
     };
-    world
-        .store
-        .put_link(later, line("made a link", 100))
-        .await
-        .unwrap();
+    let put = world.store.put_link(later, line("made a link", 100)).await;
+    assert!(put.unwrap());
     assert!(
         world.store.link("two").await.unwrap().is_none(),
         "it had expired"

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use ::postgres::{Client, NoTls};
+use harkara_core::access::Role;
 
+use super::people::{line, link};
 use super::*;
 use crate::store::views::owing;
 
@@ -218,38 +220,16 @@ async fn an_endpoint_that_is_deleted_while_it_is_given_a_delivery_keeps_none() {
         // Each of its kinds is there before: one that is due, and one that waits for it.
         world.born("due", "o-1", None).await;
         world.born("waits", "o-1", None).await;
-        beside
-            .run("begin; lock table deliveries in share mode")
-            .await;
-        let schema = schema(&world);
-        let held_up = format!(
-            "select count(distinct pid) from pg_locks where not granted and pid in (
-                select pid from pg_locks where locktype = 'relation' and relation in (
-                    select oid from pg_class where relnamespace = '{schema}'::regnamespace))"
-        );
-        let mut works: [Work; 2] = [
+        let mut works: [Work<_>; 2] = [
             Box::pin(commit_new(world.store.clone())),
             Box::pin(delete_endpoint(other.clone())),
         ];
         if !commit_is_first {
             works.reverse();
         }
-        let mut tasks = Vec::new();
-        for work in works {
-            tasks.push(tokio::spawn(work));
-            let are_held_up = async {
-                while beside.count(held_up.clone()).await < tasks.len() as i64 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            };
-            let in_time = tokio::time::timeout(LOCK_PATIENCE, are_held_up).await;
-            in_time.expect("each is held up at what the test has locked, or behind the other");
-        }
-        beside.run("rollback").await;
-        let mut results = Vec::new();
-        for task in tasks {
-            results.push(task.await.unwrap().map_err(|error| error.kind));
-        }
+        let lock = "begin; lock table deliveries in share mode";
+        let results = held_up((&world, &beside), lock, works).await;
+        let results = results.map(|result| result.map_err(|error| error.kind));
         // What was planned for an endpoint that is gone by then is planned anew.
         let second = match commit_is_first {
             true => Ok(()),
@@ -265,7 +245,72 @@ async fn an_endpoint_that_is_deleted_while_it_is_given_a_delivery_keeps_none() {
     }
 }
 
-type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), DbError>> + Send>>;
+/// Two sessions meet at a person: one stores a link that they make, the other takes their role away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_made_while_its_maker_loses_the_right_to_it_is_there_no_more() {
+    for link_is_first in [true, false] {
+        let Some((world, beside)) = world().await else {
+            return;
+        };
+        world.join("asha", ms(), Role::Admin).await;
+        let other = world.place.open().await;
+        let mut works: [Work<bool>; 2] = [
+            Box::pin(make_link(world.store.clone())),
+            Box::pin(take_role(other.clone())),
+        ];
+        if !link_is_first {
+            works.reverse();
+        }
+        let lock = "begin; lock table links in share mode";
+        let results = held_up((&world, &beside), lock, works).await;
+        assert_eq!(results, [true, link_is_first]);
+        assert_eq!(world.store.links(&ms()).await.unwrap(), []);
+    }
+}
+
+async fn make_link(store: Store) -> bool {
+    let link = link("l", ms(), Role::Support);
+    store.put_link(link, line("invited", 10)).await.unwrap()
+}
+
+async fn take_role(store: Store) -> bool {
+    let (ms, entry) = (ms(), line("changed a role", 20));
+    let roles = (Role::Admin, Some(Role::Support));
+    let changed = store.change_member((&ms, "usr_asha"), roles, entry).await;
+    changed.unwrap() == MemberChange::Done
+}
+
+type Work<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What becomes of two works of which each is held up at a table that `lock` locks, or the second behind
+/// the first.
+async fn held_up<T: Send + 'static>(
+    (world, beside): (&World, &Beside),
+    lock: &'static str,
+    works: [Work<T>; 2],
+) -> [T; 2] {
+    beside.run(lock).await;
+    let schema = schema(world);
+    let held_up = format!(
+        "select count(distinct pid) from pg_locks where not granted and pid in (
+            select pid from pg_locks where locktype = 'relation' and relation in (
+                select oid from pg_class where relnamespace = '{schema}'::regnamespace))"
+    );
+    let mut tasks = Vec::new();
+    for work in works {
+        tasks.push(tokio::spawn(work));
+        let are_held_up = async {
+            while beside.count(held_up.clone()).await < tasks.len() as i64 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(LOCK_PATIENCE, are_held_up).await;
+        in_time.expect("each is held up at what the test has locked, or behind the other");
+    }
+    beside.run("rollback").await;
+    let (second, first) = (tasks.pop().unwrap(), tasks.pop().unwrap());
+    [first.await.unwrap(), second.await.unwrap()]
+}
 
 /// Less than a session waits for a lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(4);
