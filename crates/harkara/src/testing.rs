@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use harkara_core::id::MerchantId;
 use harkara_core::merchant::Merchant;
 use harkara_core::time::Timestamp;
@@ -268,10 +269,22 @@ impl World {
         builder.body(Body::from(body.to_owned())).unwrap()
     }
 
+    /// Asks as a browser for what goes on and on, of which this is the first part.
+    pub(crate) async fn beginning(&self, request: &str, headers: &[(&str, &str)]) -> Reply {
+        let request = Self::request(request, "", headers);
+        let response = answer(self.api.clone(), self.router.clone(), request).await;
+        let (head, mut body) = response.into_parts();
+        let first = body.frame().await.expect("there is a first part");
+        Self::read(head, first.unwrap().into_data().unwrap())
+    }
+
     async fn reply(&self, request: Request<Body>) -> Reply {
         let response = answer(self.api.clone(), self.router.clone(), request).await;
         let (head, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        Self::read(head, body.collect().await.unwrap().to_bytes())
+    }
+
+    fn read(head: http::response::Parts, bytes: Bytes) -> Reply {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         Reply {
             status: head.status,

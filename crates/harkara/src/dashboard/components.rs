@@ -10,6 +10,7 @@ use harkara_core::time::Timestamp;
 use maud::{DOCTYPE, Markup, Render, html};
 
 use super::gate::{Member, Place, SignedIn, Staff};
+use super::live::OVER;
 use super::{ROOT, assets};
 
 /// A part of the dashboard, as the navigation has it.
@@ -262,7 +263,7 @@ pub(super) fn live_part(kind: Live, href: &str, shown: Markup) -> Markup {
         Live::List => "list",
     };
     html! {
-        div data-live=(kind) hx-sse:connect=(href) hx-swap="innerMorph" hx-target="this" { (shown) }
+        div data-live=(kind) hx-sse:connect=(href) hx-sse:close=(OVER) hx-swap="innerMorph" hx-target="this" { (shown) }
     }
 }
 

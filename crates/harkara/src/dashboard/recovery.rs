@@ -18,7 +18,7 @@ use super::components::{
     notice, panel, select, span, table, text, time,
 };
 use super::gate::{Answer, Member};
-use super::live::{self, Scene};
+use super::live::{self, Picture, Scene};
 use super::parts::segment;
 use crate::api::replays::{self, Preview};
 use crate::api::{Api, see_other};
@@ -438,16 +438,30 @@ impl One {
 
 impl Scene for One {
     async fn draw(&self) -> Result<Markup, ApiError> {
+        Ok(self.picture().await?.shown)
+    }
+
+    async fn picture(&self) -> Result<Picture, ApiError> {
         let job = replays::find(&self.api, &self.merchant_id, &self.job_id).await?;
         let delivered = match job.done.replayed {
             0..=COUNTED => Some(self.api.store.delivered_by_replay_job(&job).await?),
             _ => None,
         };
+        let has_ended = matches!(job.state, JobState::Cancelled | JobState::Finished);
+        Ok(Picture {
+            shown: self.shown(&job, delivered).await?,
+            is_last: has_ended && delivered.is_none_or(|all| all == job.done.replayed),
+        })
+    }
+}
+
+impl One {
+    async fn shown(&self, job: &Job, delivered: Option<u32>) -> Result<Markup, ApiError> {
         let rows = self.api.store.endpoint_rows(&self.merchant_id).await?;
         Ok(html! {
             (panel("Progress", html! {
-                p { (state(&job)) @if let Some(reason) = &job.reason { " " (text(reason)) } }
-                (progress(&job))
+                p { (state(job)) @if let Some(reason) = &job.reason { " " (text(reason)) } }
+                (progress(job))
                 dl class="facts" {
                     dt { "Found" } dd { (events(job.matched)) }
                     dt { "Sent again" }
@@ -466,12 +480,10 @@ impl Scene for One {
                     dt { "Since" } dd { (time(job.changed_at)) }
                 }
             }))
-            (self.asked(&job, &rows))
+            (self.asked(job, &rows))
         })
     }
-}
 
-impl One {
     /// What the job was asked to do.
     fn asked(&self, job: &Job, rows: &[EndpointRow]) -> Markup {
         let definition = &job.definition;

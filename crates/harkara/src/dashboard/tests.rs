@@ -6,8 +6,9 @@ mod pages;
 mod people;
 
 use harkara_core::access::Role;
-use harkara_core::id::MerchantId;
+use harkara_core::id::{EndpointId, MerchantId};
 use http::StatusCode;
+use serde_json::json;
 
 use super::session;
 use crate::keys::{OneTime, random_id};
@@ -65,6 +66,12 @@ impl<'w> Browser<'w> {
             .await
     }
 
+    /// What a page is told first that shows itself anew.
+    async fn listen(&self, path: &str) -> Reply {
+        let cookie = [("cookie", self.cookie.as_str())];
+        self.world.beginning(&format!("GET {path}"), &cookie).await
+    }
+
     /// Sends a form as a page of ours would.
     async fn post(&self, path: &str, form: &str) -> Reply {
         let form = format!("form_token={}&{form}", self.form_token);
@@ -111,6 +118,17 @@ impl Reply {
             ]
             .contains(&self.status)
     }
+}
+
+/// Gives the merchant an endpoint at this version, the latest if none, and returns its id.
+async fn endpoint(world: &World, version: &str) -> EndpointId {
+    let new = json!({
+        "url": "https://shop.example.com/hook", "username": "shop", "password": "secret-word",
+        "webhook_version": version,
+    });
+    let made = world.merchant("POST /endpoints", &new.to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    EndpointId::new(made.json()["endpoint_id"].as_str().unwrap())
 }
 
 /// Makes somebody whose password nobody knows.

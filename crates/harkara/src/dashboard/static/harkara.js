@@ -70,6 +70,11 @@ document.addEventListener("htmx:sse:before:message", (event) => {
   if (event.target.dataset?.live === "list" && scrollY > 200) event.preventDefault();
 });
 
+// Whoever is answered that there is nothing asks no more; the extension would, twice a second.
+document.addEventListener("htmx:sse:before:connection", (event) => {
+  if (event.detail.connection.status === 204) event.preventDefault();
+});
+
 const seen = new MutationObserver(() => localise(document));
 document.addEventListener("DOMContentLoaded", () => {
   localise(document);

@@ -7,22 +7,12 @@ use harkara_webhook::EventName;
 use http::StatusCode;
 use serde_json::json;
 
-use super::Browser;
 use super::pages::read;
+use super::{Browser, endpoint};
 use crate::api::merchants::key_name;
 use crate::testing::World;
 
 const ROOT: &str = "/dashboard/merchants/ms";
-
-/// A merchant with an endpoint at this version, whose id is returned.
-async fn endpoint(world: &World, version: &str) -> String {
-    let new = json!({
-        "url": "https://shop.example.com/hook", "username": "shop", "webhook_version": version,
-    });
-    let made = world.merchant("POST /endpoints", &new.to_string()).await;
-    assert_eq!(made.status, 201, "{}", made.text);
-    made.json()["endpoint_id"].as_str().unwrap().to_owned()
-}
 
 /// Events that the endpoint's version is too old for.
 async fn withheld(world: &World, count: usize) {
@@ -87,6 +77,13 @@ async fn a_replay_is_looked_at_then_begun_once_and_ended() {
     ");
     let listed = read(&support.get(&format!("{ROOT}/recovery")).await.text);
     assert!(listed.contains("cancelled 0 of 3"), "{listed}");
+
+    let live = job.replace("/recovery/", "/live/recovery/");
+    let told = support.get(&live).await.text;
+    assert!(told.starts_with("data: <section"), "{told}");
+    assert!(told.ends_with("\n\nevent: over\ndata:\n\n"), "{told}");
+    let page = support.get(job).await.text;
+    assert!(page.contains("hx-sse:close=\"over\""), "{page}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use harkara_core::delivery::Verdict;
 use harkara_core::id::{EndpointId, MerchantId};
 use harkara_core::time::Timestamp;
 
-use super::Browser;
+use super::{Browser, endpoint};
 use crate::store::{AttemptRow, ClaimAsk, Claimed, Evidence, HealthWrite, Kept, Pick, Settle};
 use crate::testing::World;
 
@@ -16,15 +16,6 @@ const ROOT: &str = "/dashboard/merchants/ms";
 
 fn ms() -> MerchantId {
     MerchantId::new("ms")
-}
-
-/// A merchant with an endpoint, whose id is returned.
-async fn with_endpoint(world: &World) -> EndpointId {
-    let new =
-        r#"{"url":"https://shop.example.com/hook","username":"shop","password":"secret-word"}"#;
-    let made = world.merchant("POST /endpoints", new).await;
-    assert_eq!(made.status, 201, "{}", made.text);
-    EndpointId::new(made.json()["endpoint_id"].as_str().unwrap())
 }
 
 /// An order that is paid, as `POST /orders`, `/txns` and the gateway's word make it.
@@ -117,7 +108,7 @@ pub(super) fn read(html: &str) -> String {
 #[tokio::test]
 async fn what_is_paid_and_not_told_comes_first() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     let support = Browser::of(&world, "ms", Role::Support).await;
     let calm = support.get(ROOT).await;
     assert!(
@@ -148,7 +139,7 @@ async fn what_is_paid_and_not_told_comes_first() {
 #[tokio::test]
 async fn an_order_is_found_by_whatever_one_holds_of_it() {
     let world = World::new().await;
-    with_endpoint(&world).await;
+    endpoint(&world, "").await;
     let txn_uuid = paid(&world, "Ord-1", "8").await;
     let support = Browser::of(&world, "ms", Role::Support).await;
     let order = world.merchant("GET /orders/Ord-1", "").await.json();
@@ -186,7 +177,7 @@ async fn an_order_is_found_by_whatever_one_holds_of_it() {
 #[tokio::test]
 async fn orders_are_filtered_by_whether_they_are_notified_and_by_status() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     paid(&world, "told", "8").await;
     answer_all(&world, &endpoint_id, 200).await;
     paid(&world, "untold", "8").await;
@@ -216,7 +207,7 @@ async fn orders_are_filtered_by_whether_they_are_notified_and_by_status() {
 #[tokio::test]
 async fn an_event_tells_how_each_attempt_went_and_what_came_back_is_only_text() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     paid(&world, "o", "8").await;
     answer_all(&world, &endpoint_id, 500).await;
     let developer = Browser::of(&world, "ms", Role::Developer).await;
@@ -286,7 +277,7 @@ async fn an_event_tells_how_each_attempt_went_and_what_came_back_is_only_text() 
 #[tokio::test]
 async fn an_order_says_why_and_is_sent_again() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     paid(&world, "o", "8").await;
     answer_all(&world, &endpoint_id, 500).await;
     let support = Browser::of(&world, "ms", Role::Support).await;
@@ -335,7 +326,7 @@ async fn an_order_of_many_events_says_that_there_are_more() {
 #[tokio::test]
 async fn what_has_lost_its_body_is_still_explained_and_is_not_sent_again() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     paid(&world, "o", "8").await;
     answer_all(&world, &endpoint_id, 200).await;
     let events = world.merchant("GET /events?order_id=o", "").await.json();
@@ -446,7 +437,7 @@ async fn an_endpoint_is_made_changed_paused_and_deleted_by_forms() {
 #[tokio::test]
 async fn what_somebody_does_is_written_down_before_it_is_done_and_again_if_it_fails() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     let developer = Browser::of(&world, "ms", Role::Developer).await;
     let here = format!("{ROOT}/webhooks/{endpoint_id}");
     let long = "x".repeat(2_000);
@@ -485,7 +476,7 @@ async fn what_somebody_does_is_written_down_before_it_is_done_and_again_if_it_fa
 #[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     let developer = Browser::of(&world, "ms", Role::Developer).await;
     let here = format!("{ROOT}/webhooks/{endpoint_id}");
     let good = [
@@ -570,15 +561,14 @@ async fn hostile_text_is_shown_as_text_wherever_it_stands() {
 #[tokio::test]
 async fn the_overview_comes_again_when_something_has_changed() {
     let world = World::new().await;
-    with_endpoint(&world).await;
-    world.stop.send_replace(true);
+    endpoint(&world, "").await;
     let support = Browser::of(&world, "ms", Role::Support).await;
-    let stream = support.get(&format!("{ROOT}/live")).await;
+    let stream = support.listen(&format!("{ROOT}/live")).await;
     assert_eq!(stream.headers["content-type"], "text/event-stream");
     assert!(stream.text.starts_with("data: <section"), "{}", stream.text);
     assert!(stream.text.ends_with("\n\n"));
     world.api.clock.advance(Duration::from_secs(14 * 60));
-    support.get(&format!("{ROOT}/live")).await;
+    support.listen(&format!("{ROOT}/live")).await;
     world.api.clock.advance(Duration::from_secs(60));
     let out = support.get(&format!("{ROOT}/live")).await;
     assert_eq!(out.status, 303, "a stream keeps nobody signed in");
@@ -608,7 +598,7 @@ async fn merchants_are_listed_a_page_at_a_time() {
 #[tokio::test]
 async fn a_request_is_shown_as_it_was_signed_and_numbered_when_it_was_made() {
     let world = World::new().await;
-    let endpoint_id = with_endpoint(&world).await;
+    let endpoint_id = endpoint(&world, "").await;
     paid(&world, "o1", "8").await;
     answer_all(&world, &endpoint_id, 500).await;
     let signing = format!("POST /endpoints/{endpoint_id}/signing");
