@@ -220,10 +220,60 @@ async fn what_a_shop_did_not_hear_for_a_while_is_replayed() {
             Scripts::On => drop(browser.text(done).await),
             Scripts::Off => browser.reload_until(done).await,
         }
+        if scripts == Scripts::On {
+            // All of it has arrived, so that its page asks for nothing more.
+            browser.reload().await;
+            browser.run(TELL_CLOSE).await;
+            browser.text("//p[.='closed']").await;
+            assert_eq!(browser.run(ASKED).await, 1);
+        }
         stage.go("/recovery").await;
         let row = browser.text("//tr[contains(., 'rpl_')]").await;
         assert!(row.contains("finished") && row.contains("4 of 4"), "{row}");
     }
+}
+
+/// Says on the page that its live part asks no more, when or if that is so.
+const TELL_CLOSE: &str = "
+    const part = document.querySelector('[data-live]');
+    const tell = () => {
+        const said = document.createElement('p');
+        said.textContent = 'closed';
+        document.body.append(said);
+    };
+    document.addEventListener('htmx:sse:close', tell);
+    // It may have been before.
+    if (document.readyState === 'complete' && !part._htmx?.sse) tell();";
+
+/// How often the page has asked for its live part.
+const ASKED: &str = "
+    const asked = performance.getEntriesByType('resource');
+    return asked.filter((entry) => entry.name.includes('/live/')).length;";
+
+#[tokio::test]
+#[ignore = "needs Chromium, which `cargo xtask test` installs"]
+async fn a_page_that_is_answered_that_there_is_nothing_asks_no_more() {
+    let stage = Stage::entered(Scripts::On, |_| None).await;
+    stage.go("").await;
+    let browser = &stage.browser;
+    browser.run(TELL_CLOSE).await;
+    // Its stream ends, and all that is asked from then on is counted.
+    let end = "
+        const part = document.querySelector('[data-live]');
+        window.asked = 0;
+        const end = setInterval(() => {
+            const reader = part._htmx?.sse?.reader;
+            if (!reader) return;
+            clearInterval(end);
+            window.fetch = async () => {
+                window.asked += 1;
+                return new Response(null, { status: 204 });
+            };
+            reader.cancel();
+        }, 10);";
+    browser.run(end).await;
+    browser.text("//p[.='closed']").await;
+    assert_eq!(browser.run("return window.asked").await, 1);
 }
 
 #[tokio::test]
