@@ -3,7 +3,7 @@
 //! Nothing is mailed: whoever invites somebody hands the link over. Nobody gives or takes a role that
 //! is above their own, and the platform keeps an owner; both are asked again where it is written.
 
-use harkara_core::access::Role;
+use harkara_core::access::{Permission, Role};
 use http::StatusCode;
 use maud::{Markup, html};
 
@@ -283,7 +283,12 @@ fn acts(place: &Place, user_id: &str, now_is: Role) -> Markup {
                 button { "Make a link" }
             }))
             (ask_first(place, "Remove…", &at("remove"), html! {
-                p class="hint" { "They are signed out and lose this role." }
+                p class="hint" {
+                    "They are signed out and lose this role."
+                    @if now_is.may(Permission::ChangeKeys) {
+                        " API keys that they made work on: revoke those that they may have kept."
+                    }
+                }
                 button class="danger" { "Remove" }
             }))
         }

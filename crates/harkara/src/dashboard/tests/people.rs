@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harkara_core::access::Role;
 
-use super::{Browser, Reply, post};
+use super::{Browser, Reply, person, post};
 use crate::testing::World;
 
 const PASSWORD: &str = "tram+lantern+ocean";
@@ -346,6 +346,16 @@ async fn somebody_who_is_invited_is_what_the_link_says() {
             .status,
         422
     );
+}
+
+#[tokio::test]
+async fn whoever_removes_an_admin_is_told_that_their_keys_work_on() {
+    let world = World::new().await;
+    let admin = Browser::of(&world, "ms", Role::Admin).await;
+    person(&world, "bela", "ms", Role::Support).await;
+    let page = admin.get("/dashboard/merchants/ms/members").await.text;
+    let told = |words: &str| page.matches(words).count();
+    assert_eq!((told("lose this role"), told("work on")), (2, 1), "{page}");
 }
 
 #[tokio::test]
