@@ -14,7 +14,7 @@ use harkara::store::{
     AttemptRow, ClaimAsk, Claimed, Commit, DbError, DbErrorKind, DeliveryView, Evidence,
     HealthWrite, NewEvent, NewIdempotencyKey, Pick, Settle, Store,
 };
-use harkara_core::delivery::{DeliveryKind, Event, NewDelivery, Verdict, Withheld};
+use harkara_core::delivery::{self, DeliveryKind, Event, NewDelivery, Verdict, Withheld};
 use harkara_core::endpoint::{Endpoint, EndpointState, OrderMode, Sealed, SuccessRule};
 use harkara_core::health::Health;
 use harkara_core::id::{DeliveryId, EndpointId, EventId, MerchantId, OrderId, Subject};
@@ -96,7 +96,8 @@ impl<'a> Pair<'a> {
     async fn call(&mut self, n: u64) -> Result<()> {
         self.pass_time();
         match self.dice.between(0, 99) {
-            0..=29 => self.commit(n).await,
+            0..=25 => self.commit(n).await,
+            26..=29 => self.flow(n).await,
             30..=35 => self.replay(n).await,
             36..=51 => self.claim().await,
             52..=76 => self.settle().await,
@@ -151,6 +152,30 @@ impl<'a> Pair<'a> {
                 request_hash: None,
             });
         }
+        self.commit_to_both(unit).await
+    }
+
+    /// Tests of one endpoint that wait for each other.
+    async fn flow(&mut self, n: u64) -> Result<()> {
+        let endpoint = self.some_endpoint();
+        let mut unit = Commit::new(endpoint.merchant_id.clone(), self.now);
+        unit.lease_until = self.some_lease();
+        let mut about = None;
+        for of_unit in 0..self.dice.between(1, 3) {
+            let mut event = self.event(&endpoint.merchant_id, format!("evt_{n}_test_{of_unit}"));
+            event.subject = about.get_or_insert(event.subject).clone();
+            let test = (&*n.to_string(), OrderMode::Strict);
+            let deliveries = vec![delivery::test(&event, &endpoint, test, self.now)];
+            unit.events.push(NewEvent {
+                event,
+                deliveries,
+                request_hash: None,
+            });
+        }
+        self.commit_to_both(unit).await
+    }
+
+    async fn commit_to_both(&mut self, unit: Commit) -> Result<()> {
         let real = self.store.commit(unit.clone()).await;
         let committed = same(stale(real)?, self.model.commit(&unit))?;
         if let Ok(committed) = committed {

@@ -3,7 +3,7 @@
 //! Each does what its namesake in `crates/harkara/src/store/sqlite/` does, step for step. How rows are
 //! kept and found is `store.rs`'s business. `disk.rs` and `equivalence.rs` call them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use harkara_core::time::Timestamp;
 
 use super::{Born, Called, Due, Kept, Key, Model, Place, Recorded, Row, RowKey, Stale};
 use crate::planted::Fault;
+
+/// The last test of a unit in each line; they are strict if there is more than one.
+type Tests = BTreeMap<(Key, String), DeliveryId>;
 
 /// How long a delivery that nobody has sent yet goes before the backlog.
 const FRESH_US: i64 = 60_000_000;
@@ -49,7 +52,7 @@ impl Model {
             }
         }
         self.idempotency_keys.extend(key);
-        let mut committed = Committed::default();
+        let (mut committed, mut tests) = (Committed::default(), Tests::new());
         for NewEvent {
             event, deliveries, ..
         } in &unit.events
@@ -71,7 +74,8 @@ impl Model {
             self.events
                 .insert((merchant.clone(), event.id.clone()), born.clone());
             for delivery in deliveries {
-                let claimed = self.insert(&born, delivery, (unit.now, unit.lease_until));
+                let times = (unit.now, unit.lease_until);
+                let claimed = self.insert(&mut tests, &born, delivery, times);
                 committed.claimed.extend(claimed);
             }
             committed.events.push(CommittedEvent {
@@ -92,7 +96,7 @@ impl Model {
         let event = self.event(&delivery.merchant_id, &delivery.event_id);
         let born = event.cloned().ok_or(Stale)?;
         self.check_new(delivery)?;
-        Ok(self.insert(&born, delivery, (now, lease_until)))
+        Ok(self.insert(&mut Tests::new(), &born, delivery, (now, lease_until)))
     }
 
     fn check_new(&self, new: &NewDelivery) -> Result<(), Stale> {
@@ -108,6 +112,7 @@ impl Model {
 
     fn insert(
         &mut self,
+        tests: &mut Tests,
         event: &Arc<Born>,
         new: &NewDelivery,
         (now, lease_until): (Timestamp, Option<Timestamp>),
@@ -140,10 +145,17 @@ impl Model {
             settled_at: None,
             calls: Vec::new(),
         };
-        if new.kind == DeliveryKind::Event && new.withheld.is_none() {
-            let place = self.place(&row);
-            row.waiting_on = place.waiting_on;
-            row.overtaking = place.overtaking;
+        match new.kind {
+            DeliveryKind::Event if new.withheld.is_none() => {
+                let place = self.place(&row);
+                row.waiting_on = place.waiting_on;
+                row.overtaking = place.overtaking;
+            }
+            DeliveryKind::Test => {
+                let line = (row.key.clone(), row.subject().to_owned());
+                row.waiting_on = tests.insert(line, row.id.clone());
+            }
+            DeliveryKind::Event | DeliveryKind::Replay => {}
         }
         if new.withheld.is_some() {
             row.state = DeliveryState::Withheld;
@@ -340,7 +352,11 @@ impl Model {
         let (mut released, mut claimed) = (0, Vec::new());
         for id in waiting.into_values() {
             let key = (on.0.clone(), id);
-            let place = self.place(&self.rows[&key]);
+            let row = &self.rows[&key];
+            let place = match row.kind {
+                DeliveryKind::Event | DeliveryKind::Replay => self.place(row),
+                DeliveryKind::Test => Place::default(),
+            };
             let due_at = place.waiting_on.is_none().then_some(settle.now);
             self.change(&key, |row| {
                 row.state = match due_at {
