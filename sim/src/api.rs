@@ -79,7 +79,7 @@ impl World {
             request_hash: None,
         });
         let work = Work::Commit {
-            publisher: number,
+            publisher: Some(number),
             commit,
             place,
         };
@@ -177,7 +177,11 @@ impl World {
                 let endpoint = kept.endpoint.clone();
                 self.once_more(process, &endpoint, is_test)
             }
-            Operation::Resend | Operation::Test => None,
+            Operation::Flow if kept.state == Called::Active => {
+                let endpoint = kept.endpoint.clone();
+                Some(self.flow(process, &endpoint))
+            }
+            Operation::Resend | Operation::Test | Operation::Flow => None,
             Operation::Pause | Operation::Resume | Operation::Delete | Operation::Order(_) => {
                 Some(Work::Operate(key, operation, now))
             }
@@ -208,6 +212,41 @@ impl World {
         })
     }
 
+    /// Tests about an order of their own, told one after the other.
+    fn flow(&mut self, process: u64, endpoint: &Endpoint) -> Work {
+        let (now, about) = (self.now(), format!("flow_{}", self.t));
+        let mut commit = Commit::new(endpoint.merchant_id.clone(), now);
+        let mut after = None;
+        for nth in 0..self.dice.between(2, 4) {
+            let event = delivery::Event {
+                merchant_id: endpoint.merchant_id.clone(),
+                id: EventId::new(format!("evt_{about}_{}_{nth}", endpoint.endpoint_id)),
+                name: EventName::OrderSucceeded,
+                subject: Subject::Order(OrderId::new(&about)),
+                transition: "simulated".to_owned(),
+                created_at: now,
+                body: Bytes::from_static(b"{}"),
+            };
+            let test = delivery::test(&event, endpoint, ("flow", OrderMode::Strict), now);
+            self.oracle
+                .offered_in_flow(&event, after.replace(test.id.clone()));
+            commit.events.push(NewEvent {
+                event,
+                deliveries: vec![test],
+                request_hash: None,
+            });
+        }
+        let inbox = &self.processes[&process].inbox;
+        let count = commit.events.len();
+        let place = inbox.reserve(count, count * b"{}".len());
+        commit.lease_until = place.as_ref().map(|_| inbox.lease_until(now));
+        Work::Commit {
+            publisher: None,
+            commit,
+            place,
+        }
+    }
+
     /// What the operator asked for is flushed.
     pub(crate) fn operate(&mut self, key: &Key, operation: Operation, now: Timestamp) {
         self.touched(key);
@@ -231,7 +270,7 @@ impl World {
                 model.put_endpoint(&endpoint, state);
                 Ok(())
             }
-            Operation::Resend | Operation::Test => Ok(()),
+            Operation::Resend | Operation::Test | Operation::Flow => Ok(()),
         };
     }
 }

@@ -100,6 +100,10 @@ struct Published {
     /// What the flushed commit planned.
     planned: Vec<NewDelivery>,
     acked: bool,
+    /// Whoever sends it does not ask again when there is no answer.
+    is_test: bool,
+    /// The delivery that was to be settled before any attempt of this test.
+    after: Option<DeliveryId>,
 }
 
 /// What is known of a delivery from outside.
@@ -138,10 +142,19 @@ impl Oracle {
             event: event.clone(),
             planned: Vec::new(),
             acked: false,
+            is_test: false,
+            after: None,
         };
         self.published
             .entry(event.id.clone())
             .or_insert_with(published);
+    }
+
+    /// A test that follows the one of this delivery, if any.
+    pub(crate) fn offered_in_flow(&mut self, event: &Event, after: Option<DeliveryId>) {
+        self.offered(event);
+        let published = self.published.get_mut(&event.id).expect("it was offered");
+        (published.is_test, published.after) = (true, after);
     }
 
     /// A commit is flushed, whoever hears of it.
@@ -293,7 +306,12 @@ impl Oracle {
         marks: &mut Marks,
     ) -> Checked {
         let id = &claimed.delivery_id;
-        let Published { event, planned, .. } = &self.published[&claimed.event_id];
+        let Published {
+            event,
+            planned,
+            after,
+            ..
+        } = &self.published[&claimed.event_id];
         hold!(
             event.merchant_id == claimed.merchant_id
                 && endpoint.merchant_id == claimed.merchant_id
@@ -317,6 +335,18 @@ impl Oracle {
             && row.kind == DeliveryKind::Event
         {
             in_order(model, row, claimed)?;
+        }
+        if let Some(before) = after
+            && planned.iter().any(|it| it.id == *id)
+        {
+            let row = model.row(&claimed.merchant_id, before);
+            let is_settled = row.is_some_and(|row| row.settled_at.is_some());
+            hold!(
+                is_settled,
+                Order,
+                "{id} goes out before {before} is settled"
+            );
+            marks.mark(Mark::FlowTold);
         }
         let known = self.known.entry(id.clone()).or_default();
         if known.received_200 {
@@ -503,7 +533,7 @@ impl Oracle {
             "received and not settled: {:?}",
             self.owed
         );
-        let lost = self.published.values().find(|it| !it.acked);
+        let lost = self.published.values().find(|it| !it.acked && !it.is_test);
         hold!(lost.is_none(), Liveness, "an event was never acknowledged");
         for row in model.rows() {
             let known = self.known.get(&row.id);

@@ -63,6 +63,7 @@ marks! {
     Exhausted = "ladder used up",
     Resent = "resend delivered",
     TestSent = "test sent to a paused endpoint",
+    FlowTold = "flow: a test sent after the one before it",
     PermitsOut = "every permit taken",
     EndpointPermitsOut = "every permit of an endpoint taken",
     BackOverDue = "clock back over a due time",

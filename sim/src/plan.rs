@@ -91,6 +91,8 @@ pub(crate) enum Operation {
     /// Sends some acknowledged event once more.
     Resend,
     Test,
+    /// Sends tests that wait for each other.
+    Flow,
 }
 
 impl Plan {
@@ -249,6 +251,7 @@ fn happenings(dice: &mut Dice, endpoints: usize, safety_us: u64) -> Vec<(u64, Ha
             Operation::Resend,
             Operation::Resend,
             Operation::Test,
+            Operation::Flow,
         ]);
         Happening::Operate(dice.index(endpoints), what)
     });

@@ -55,7 +55,8 @@ pub(crate) struct Unit {
 
 pub(crate) enum Work {
     Commit {
-        publisher: usize,
+        /// `None` for a person.
+        publisher: Option<usize>,
         commit: Commit,
         place: Option<Place>,
     },
@@ -306,8 +307,10 @@ impl World {
         if let Work::Commit { publisher, .. } = work
             && self.disk.is_full()
         {
-            self.marks.mark(Mark::QueueFull);
-            self.publish_later(publisher);
+            if let Some(publisher) = publisher {
+                self.marks.mark(Mark::QueueFull);
+                self.publish_later(publisher);
+            }
             return;
         }
         let unit = Unit { process, work };
@@ -414,7 +417,7 @@ impl World {
                 Some(Event::Stored(
                     process,
                     Box::new(Stored {
-                        publisher: Some(publisher),
+                        publisher,
                         result,
                         place,
                     }),
@@ -463,11 +466,13 @@ impl World {
 
     fn commit(&mut self, commit: &Commit) -> Result<Vec<Claimed>, Refused> {
         let committed = self.disk.model.commit(commit)?;
-        let NewEvent {
+        for NewEvent {
             event, deliveries, ..
-        } = &commit.events[0];
-        self.oracle.stored(&event.id, deliveries);
-        for delivery in deliveries {
+        } in &commit.events
+        {
+            self.oracle.stored(&event.id, deliveries);
+        }
+        for delivery in commit.events.iter().flat_map(|new| &new.deliveries) {
             self.touched(&(delivery.merchant_id.clone(), delivery.endpoint_id.clone()));
             let row = self.disk.model.row(&delivery.merchant_id, &delivery.id);
             let row = row.expect("it was inserted just now");
@@ -492,7 +497,6 @@ impl World {
                 publisher, place, ..
             } => {
                 let result = Err(Refused::Busy);
-                let publisher = Some(publisher);
                 self.soon(Event::Stored(
                     process,
                     Box::new(Stored {
