@@ -634,7 +634,7 @@ async fn a_request_is_shown_as_it_was_signed_and_numbered_when_it_was_made() {
     let page = developer.get(&format!("{ROOT}/events/{event_id}")).await;
     let shown = read(&page.text);
     assert!(
-        shown.contains("Request Header Value host shop.example.com"),
+        shown.contains("Headers of the request Header Value host shop.example.com"),
         "{shown}"
     );
 }
