@@ -17,9 +17,9 @@ use super::auth::PlatformCaller;
 use super::{Api, json_answer};
 use crate::config::days;
 use crate::error::ApiError;
-use crate::store::Counts;
+use crate::store::{COUNTED, Counts};
 
-/// How old the counts may be. To count costs as much as there is left to do, and anyone may ask.
+/// How old the counts may be: anyone may ask.
 const COUNTS_LIFE: Duration = Duration::from_secs(1);
 
 /// The latest counts; whoever asks while they are being taken waits for the same ones.
@@ -69,6 +69,7 @@ pub(super) async fn health(State(api): State<Api>, mut parts: Parts) -> Result<R
         "deliveries": {
             "pending": counts.pending,
             "waiting": counts.waiting,
+            "counted_to": COUNTED,
             "oldest_due_age_seconds": counts.oldest_due_at.map_or(0, |at| now.since(at).as_secs()),
         },
         "retention": {

@@ -7,6 +7,7 @@ use maud::html;
 use super::answer::page;
 use super::components::{Section, Tone, document, heading, notice, panel, span, time};
 use super::gate::{Answer, Staff};
+use crate::store::COUNTED;
 
 /// `GET /dashboard/system`.
 pub(super) async fn show(staff: Staff) -> Answer {
@@ -39,8 +40,8 @@ pub(super) async fn show(staff: Staff) -> Answer {
         }))
         (panel("Left to do, over all merchants", html! {
             dl class="facts" {
-                dt { "Pending deliveries" } dd { (left.pending) }
-                dt { "Waiting behind another" } dd { (left.waiting) }
+                dt { "Pending deliveries" } dd { (counted(left.pending)) }
+                dt { "Waiting behind another" } dd { (counted(left.waiting)) }
                 dt { "Oldest due" }
                 dd {
                     @match left.oldest_due_at {
@@ -54,6 +55,14 @@ pub(super) async fn show(staff: Staff) -> Answer {
     };
     let frame = staff.frame(Section::System);
     Ok(page(StatusCode::OK, document("System", Some(&frame), body)))
+}
+
+/// A number that was counted no further than to a bound.
+fn counted(count: i64) -> String {
+    match count {
+        COUNTED.. => format!("{COUNTED} or more"),
+        count => count.to_string(),
+    }
 }
 
 /// Bytes in the unit that people use.

@@ -330,6 +330,8 @@ async fn health_counts_what_is_left() {
     };
     assert_eq!(world.store.counts(None).await.unwrap(), left);
     assert_eq!(world.store.counts(Some(&ms())).await.unwrap(), left);
+    let bounded = Counts { pending: 1, ..left };
+    assert_eq!(world.store.counts_to(1, None).await.unwrap(), bounded);
     let other = MerchantId::new("other");
     assert_eq!(
         world.store.counts(Some(&other)).await.unwrap(),

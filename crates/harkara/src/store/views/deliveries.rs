@@ -55,7 +55,10 @@ pub struct AttemptView {
     pub late: bool,
 }
 
-/// How much is left to do.
+/// Deliveries of a kind that are counted; beyond, there are so many or more.
+pub(crate) const COUNTED: i64 = 100_000;
+
+/// How much is left to do. Nothing is counted further than to a bound, [`COUNTED`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub pending: i64,
@@ -131,31 +134,57 @@ impl Store {
         .await
     }
 
-    /// How much is left to do, for one merchant or for all. Costs as much as there is left.
+    /// How much is left to do, of one merchant or of all.
     pub async fn counts(&self, merchant_id: Option<&MerchantId>) -> Result<Counts, DbError> {
+        self.counts_to(COUNTED, merchant_id).await
+    }
+
+    /// The same with another bound.
+    pub(in crate::store) async fn counts_to(
+        &self,
+        most: i64,
+        merchant_id: Option<&MerchantId>,
+    ) -> Result<Counts, DbError> {
+        // No merchant has an empty id.
+        let merchant = merchant_id.map_or(String::new(), |id| id.as_str().to_owned());
         let of_merchant = match merchant_id {
             Some(_) => "and endpoint in (select endpoint from endpoints where merchant_id = ?1)",
-            // The parameter is bound all the same.
             None => "and ?1 = ''",
         };
-        let sql = format!(
-            "select count(*) as pending, min(due_at) as oldest_due_at,
-                (select count(*) from deliveries where state = 'waiting' {of_merchant}) as waiting
-            from deliveries where state = 'pending' {of_merchant}"
-        );
-        let merchant = merchant_id.map_or(String::new(), |id| id.as_str().to_owned());
         self.read_long(move |conn| {
-            let counts = conn.first(&sql, params![merchant], |row| {
-                Ok(Counts {
-                    pending: row.get("pending")?,
-                    waiting: row.get("waiting")?,
-                    oldest_due_at: row.at_opt("oldest_due_at")?,
-                })
-            })?;
-            Ok(counts.unwrap_or_default())
+            let many = |state: &str| {
+                let sql = format!(
+                    "select count(*) from (
+                        select 1 from deliveries where state = '{state}' {of_merchant} limit ?2
+                    ) as some"
+                );
+                let many = conn.first(&sql, params![merchant, most], |row| row.get(0))?;
+                Ok::<i64, DbError>(many.unwrap_or_default())
+            };
+            let oldest =
+                conn.first(&oldest_due(), params![merchant], |row| row.at_opt("due_at"))?;
+            Ok(Counts {
+                pending: many("pending")?,
+                waiting: many("waiting")?,
+                oldest_due_at: oldest.flatten(),
+            })
         })
         .await
     }
+}
+
+/// The oldest of each endpoint is found by the index of what is due.
+fn oldest_due() -> String {
+    let of = |retried: &str| {
+        format!(
+            "select (select min(d.due_at) from deliveries d
+                where d.endpoint = p.endpoint and d.retried = {retried} and d.state = 'pending')
+                as due_at
+            from endpoints p where ?1 = '' or p.merchant_id = ?1"
+        )
+    };
+    let (fresh, retried) = (of("0"), of("1"));
+    format!("select min(due_at) as due_at from ({fresh} union all {retried}) as oldest")
 }
 
 pub(super) fn deliveries_of(

@@ -12,6 +12,7 @@ mod overview;
 mod recent;
 
 pub use aggregates::{MandateView, NotificationView, OrderFilter, OrderPage, OrderView};
+pub(crate) use deliveries::COUNTED;
 pub use deliveries::{AttemptView, Counts, DeliveryView};
 #[cfg(test)]
 pub(in crate::store) use events::{Bounds, page_sql};
