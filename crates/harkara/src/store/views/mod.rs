@@ -21,7 +21,7 @@ pub(in crate::store) use events::{HAD, owed};
 pub use history::{DeliveryHistory, EventHistory};
 pub use operational_events::OperationalEvent;
 #[cfg(test)]
-pub(in crate::store) use overview::owing;
+pub(in crate::store) use overview::{TRAFFIC, owing};
 pub use overview::{Traffic, Untold};
 pub use recent::{OrderPlace, Recent, RecentEvents, RecentOrders};
 #[cfg(test)]
