@@ -233,6 +233,8 @@ pub struct Survey {
     pub skipped: Done,
     pub oldest_at: Option<Timestamp>,
     pub newest_at: Option<Timestamp>,
+    /// It ended before everything was looked at, so that there may be more.
+    pub is_partial: bool,
 }
 
 impl Survey {

@@ -203,6 +203,14 @@ async fn cancel(store: &Store, job: Job, now: Timestamp) -> Result<(), DbError> 
         .map(drop)
 }
 
+/// How far a survey looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    Whole,
+    /// At so many events, the oldest, for somebody who waits for a page.
+    At(usize),
+}
+
 /// What a job of this definition would find if it were made now, up to the position `last`. Stops
 /// once that is more than a job may have.
 pub async fn survey(
@@ -210,14 +218,24 @@ pub async fn survey(
     merchant_id: &MerchantId,
     definition: &Definition,
     to: &Endpoint,
-    (last, now): (i64, Timestamp),
+    (last, now, look): (i64, Timestamp, Look),
 ) -> Result<Survey, DbError> {
     let shared = Arc::new(definition.clone());
     let mut survey = Survey::default();
+    let mut left = match look {
+        Look::Whole => usize::MAX,
+        Look::At(events) => events,
+    };
     let mut cursor = 0;
     while cursor < last && !survey.is_too_much() {
+        if left == 0 {
+            survey.is_partial = true;
+            break;
+        }
+        let looks = SURVEY_LOOKS.min(left);
+        left -= looks;
         let page = store
-            .replay_candidates(merchant_id, shared.clone(), (cursor, last), SURVEY_LOOKS)
+            .replay_candidates(merchant_id, shared.clone(), (cursor, last), looks)
             .await?;
         survey.add(&page, definition, to, now);
         cursor = page.looked_to;

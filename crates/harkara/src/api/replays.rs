@@ -31,7 +31,7 @@ use super::input::idempotency_key;
 use super::parameters::{Path, Query};
 use super::{Api, json_answer};
 use crate::error::ApiError;
-use crate::replay::survey;
+use crate::replay::{Look, survey};
 use crate::store::{DbErrorKind, NewIdempotencyKey};
 
 /// Jobs that one page of the list has.
@@ -78,7 +78,7 @@ pub(super) async fn preview(
     State(api): State<Api>,
     JsonBody(asked): JsonBody<Asked>,
 ) -> Result<Response, ApiError> {
-    let preview = look_ahead(&api, &merchant.merchant_id, asked).await?;
+    let preview = look_ahead(&api, &merchant.merchant_id, asked, Look::Whole).await?;
     let survey = &preview.survey;
     let mut shown = show_definition(&preview.definition);
     shown["matched"] = survey.matched.into();
@@ -95,11 +95,12 @@ pub(crate) async fn look_ahead(
     api: &Api,
     merchant_id: &MerchantId,
     asked: Asked,
+    how_far: Look,
 ) -> Result<Preview, ApiError> {
     let defined = define(api, merchant_id, asked).await?;
     let now = api.clock.now();
     let last = api.store.last_position(merchant_id).await?;
-    let survey = look(api, merchant_id, &defined, (last, now)).await?;
+    let survey = look(api, merchant_id, &defined, (last, now, how_far)).await?;
     let sent = survey.matched - survey.skipped.items();
     Ok(Preview {
         estimated_seconds: seconds(sent, defined.definition.rate),
@@ -163,7 +164,13 @@ pub(crate) async fn make(
         return Ok((job, true));
     }
     let last_position = api.store.last_position(merchant_id).await?;
-    let survey = look(api, merchant_id, &defined, (last_position, now)).await?;
+    let survey = look(
+        api,
+        merchant_id,
+        &defined,
+        (last_position, now, Look::Whole),
+    )
+    .await?;
     let job = Job {
         merchant_id: merchant_id.clone(),
         id,
@@ -366,7 +373,7 @@ async fn look(
     api: &Api,
     merchant_id: &MerchantId,
     Defined { definition, to }: &Defined,
-    moment: (i64, Timestamp),
+    moment: (i64, Timestamp, Look),
 ) -> Result<Survey, ApiError> {
     fitting(survey(&api.store, merchant_id, definition, to, moment).await?)
 }
@@ -380,7 +387,7 @@ fn fitting(survey: Survey) -> Result<Survey, ApiError> {
         );
         return Err(ApiError::unprocessable("replay.too_much", message));
     }
-    if survey.matched == 0 {
+    if survey.matched == 0 && !survey.is_partial {
         let message = "no event of this endpoint fits; widen event_names, states, or the time \
                        between from and to";
         return Err(ApiError::unprocessable("replay.nothing", message));

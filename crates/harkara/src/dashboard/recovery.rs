@@ -24,10 +24,14 @@ use crate::api::replays::{self, Preview};
 use crate::api::{Api, see_other};
 use crate::error::ApiError;
 use crate::keys::random_id;
+use crate::replay::Look;
 use crate::store::EndpointRow;
 
 /// Jobs that one page has.
 const PAGE: usize = 50;
+
+/// Events that are looked at for a preview, unless somebody asks for all.
+const LOOKS: usize = 20_000;
 
 /// Deliveries that are counted each time a job is shown.
 const COUNTED: u32 = 10_000;
@@ -38,8 +42,13 @@ pub(super) async fn show(member: Member) -> Answer {
         return show_with(&member, StatusCode::OK, &Typed::default(), Said::default()).await;
     }
     let typed = Typed::sent(&member.query);
+    let how_far = match member.query.get("all") {
+        Some(_) => Look::Whole,
+        None => Look::At(LOOKS),
+    };
     let merchant_id = &member.merchant.merchant_id;
-    let found = async { replays::look_ahead(&member.api, merchant_id, typed.asked()?).await };
+    let found =
+        async { replays::look_ahead(&member.api, merchant_id, typed.asked()?, how_far).await };
     match found.await {
         Ok(preview) => {
             let shown = preview_panel(&member, &typed, &preview);
@@ -221,7 +230,14 @@ fn preview_panel(member: &Member, typed: &Typed, preview: &Preview) -> Markup {
     panel(
         "What it would send",
         html! {
-            p class="figure" { (events(sent)) }
+            p class="figure" { @if survey.is_partial { "At least " } (events(sent)) }
+            @if survey.is_partial {
+                p class="quiet" {
+                    "There are many events, of which the oldest were looked at. "
+                    a href={ "?" (member.query.without("all").append_pair("all", "1").finish()) } { "Look at all of them" }
+                    " to know how many fit; it may take some seconds."
+                }
+            }
             @for note in &preview.notes { (notice(Tone::Warn, sentence(note))) }
             dl class="facts" {
                 dt { "Found" } dd { (events(survey.matched)) }
@@ -236,7 +252,9 @@ fn preview_panel(member: &Member, typed: &Typed, preview: &Preview) -> Markup {
                     @for (name, value) in typed.pairs() {
                         input type="hidden" name=(name) value=(value);
                     }
-                    button class="main" { "Replay " (events(sent)) }
+                    button class="main" {
+                        @if survey.is_partial { "Replay all that fit" } @else { "Replay " (events(sent)) }
+                    }
                 }))
             }
         },

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use harkara_core::delivery::{self, Event, Verdict};
 use harkara_core::id::{EndpointId, EventId, OrderId, Subject};
+use harkara_core::replay::Standing;
 use harkara_webhook::EventName;
 use serde_json::{Value, json};
 
@@ -358,6 +359,39 @@ async fn what_one_endpoint_never_got_goes_to_another() {
     insta::assert_snapshot!(world.show(&job).await, @r"
     2 of 2 replayed, 0+0+0+0 skipped, 2 delivered, 0 s left, finished
     ");
+}
+
+#[tokio::test]
+async fn a_short_look_says_that_there_may_be_more() {
+    let world = World::with(3).await;
+    let (merchant_id, now) = (MerchantId::new("ms"), world.now());
+    let endpoint_id = EndpointId::new(&world.endpoint_id);
+    let to = world.store().endpoint(&merchant_id, &endpoint_id);
+    let to = to.await.unwrap().unwrap().endpoint;
+    let last = world.store().last_position(&merchant_id).await.unwrap();
+    let definition = Definition {
+        endpoint_id: endpoint_id.clone(),
+        to_endpoint_id: endpoint_id,
+        event_names: Default::default(),
+        states: Standing::LOST.into(),
+        from: None,
+        to: None,
+        rate: 1,
+    };
+    let look = async |how_far| {
+        let survey = survey(
+            world.store(),
+            &merchant_id,
+            &definition,
+            &to,
+            (last, now, how_far),
+        );
+        let survey = survey.await.unwrap();
+        (survey.matched, survey.is_partial)
+    };
+    assert_eq!(look(Look::At(2)).await, (2, true));
+    assert_eq!(look(Look::At(3)).await, (3, false));
+    assert_eq!(look(Look::Whole).await, (3, false));
 }
 
 #[tokio::test]
