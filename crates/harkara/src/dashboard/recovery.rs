@@ -234,7 +234,8 @@ fn preview_panel(member: &Member, typed: &Typed, preview: &Preview) -> Markup {
             @if survey.is_partial {
                 p class="quiet" {
                     "There are many events, of which the oldest were looked at. "
-                    a href={ "?" (member.query.without("all").append_pair("all", "1").finish()) } { "Look at all of them" }
+                    @let all = member.query.without("all").append_pair("all", "1").finish();
+                    a href={ "?" (all) } { "Look at all of them" }
                     " to know how many fit; it may take some seconds."
                 }
             }

@@ -253,8 +253,10 @@ const TELL_CLOSE: &str = "
         document.body.append(said);
     };
     document.addEventListener('htmx:sse:close', tell);
-    // It may have been before.
-    if (document.readyState === 'complete' && !part._htmx?.sse) tell();";
+    // It may have been before: once it has asked, and no more.
+    const asked = performance.getEntriesByType('resource');
+    const has_asked = asked.some((entry) => entry.name.includes('/live'));
+    if (has_asked && !part._htmx?.sse) tell();";
 
 /// How often the page has asked for its live part.
 const ASKED: &str = "
@@ -267,7 +269,8 @@ async fn a_page_that_is_answered_that_there_is_nothing_asks_no_more() {
     let stage = Stage::entered(Scripts::On, |_| None).await;
     stage.go("").await;
     let browser = &stage.browser;
-    browser.run(TELL_CLOSE).await;
+    let tell = TELL_CLOSE.split("// It may have been before").next();
+    browser.run(tell.unwrap()).await;
     // Its stream ends, and all that is asked from then on is counted.
     let end = "
         const part = document.querySelector('[data-live]');
