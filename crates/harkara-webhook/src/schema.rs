@@ -211,7 +211,7 @@ mod tests {
         let status = &order["properties"]["status"];
         let shown = format!("{status}\n{}\n{}", refund["ref"], refund["amount"]);
         insta::assert_snapshot!(shown, @r#"
-        {"description":"A word of OrderStatus.","type":["string","null"]}
+        {"description":"One of CREATED, NEW, STARTED, CHARGED, JUSPAY_DECLINED, PENDING_VBV, VBV_SUCCESSFUL, AUTHORIZED, AUTHENTICATION_FAILED, AUTHORIZATION_FAILED, AUTHORIZING, COD_INITIATED, VOIDED, VOID_INITIATED, CAPTURE_INITIATED, CAPTURE_FAILED, VOID_FAILED, AUTO_REFUNDED, PARTIAL_CHARGED; more may come.","type":["string","null"]}
         {"description":"The reference that the customer's bank knows; null until there is one.","type":["string","null"]}
         {"description":"What goes back.","type":["number","null"]}
         "#);
