@@ -156,7 +156,7 @@ impl Store {
                 let sql = format!(
                     "select count(*) from (
                         select 1 from deliveries where state = '{state}' {of_merchant} limit ?2
-                    ) as some"
+                    ) as counted"
                 );
                 let many = conn.first(&sql, params![merchant, most], |row| row.get(0))?;
                 Ok::<i64, DbError>(many.unwrap_or_default())
