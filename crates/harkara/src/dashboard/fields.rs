@@ -2,6 +2,7 @@
 //!
 //! Text in, text out; what a field means is its page's business. Handlers read them.
 
+use serde::Serialize;
 use url::form_urlencoded;
 
 /// Names with their values; a name may come again.
@@ -37,6 +38,12 @@ impl Fields {
         let values = self.0.iter().filter(move |(known, _)| known == name);
         values.map(|(_, value)| value.as_str())
     }
+}
+
+/// What the API calls something, if it is a word.
+pub(super) fn word(setting: &impl Serialize) -> Option<String> {
+    let shown = serde_json::to_value(setting).ok()?;
+    shown.as_str().map(str::to_owned)
 }
 
 impl Fields {

@@ -22,7 +22,7 @@ use crate::api::events::{Explained, ExplainedEndpoint, explained, resend};
 use crate::api::{Api, see_other};
 use crate::config::days;
 use crate::error::ApiError;
-use crate::store::{EventFilter, FeedAsk, OrderPlace, OrderView, RecentOrders, RefKind};
+use crate::store::{EventFilter, EventView, FeedAsk, OrderPlace, OrderView, RecentOrders, RefKind};
 
 /// Orders that one page has.
 const PAGE: usize = 50;
@@ -286,13 +286,12 @@ impl Scene for One {
     }
 }
 
-/// What happened to an order, in its order, and what became of it at each endpoint.
-pub(super) async fn timeline(
+/// The first events of an order, one more than its page has.
+pub(super) async fn events_of(
     api: &Api,
     merchant_id: &MerchantId,
-    root: &str,
     order_id: &OrderId,
-) -> Result<Markup, ApiError> {
+) -> Result<Vec<EventView>, ApiError> {
     let ask = FeedAsk {
         filter: EventFilter {
             subject: Some(Subject::Order(order_id.clone())),
@@ -302,9 +301,20 @@ pub(super) async fn timeline(
         ..FeedAsk::default()
     };
     let events = api.store.feed(merchant_id, ask).await?.events;
+    Ok(events.into_iter().map(|(event, _)| event).collect())
+}
+
+/// What happened to an order, in its order, and what became of it at each endpoint.
+pub(super) async fn timeline(
+    api: &Api,
+    merchant_id: &MerchantId,
+    root: &str,
+    order_id: &OrderId,
+) -> Result<Markup, ApiError> {
+    let events = events_of(api, merchant_id, order_id).await?;
     let is_more = events.len() > EVENTS;
     let mut timeline = Vec::with_capacity(EVENTS);
-    for (event, _) in events.iter().take(EVENTS) {
+    for event in events.iter().take(EVENTS) {
         timeline.push(explained(api, merchant_id, &event.event_id).await?);
     }
     Ok(panel(

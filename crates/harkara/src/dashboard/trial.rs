@@ -5,7 +5,7 @@
 //! other.
 
 use harkara_core::endpoint::EndpointState;
-use harkara_core::id::{EndpointId, MerchantId, OrderId, Subject};
+use harkara_core::id::{EndpointId, MerchantId, OrderId};
 use harkara_webhook::{EventName, catalog};
 use http::StatusCode;
 use maud::{Markup, html};
@@ -18,12 +18,12 @@ use super::components::{
 };
 use super::gate::{Answer, Member};
 use super::live::{self, Scene};
-use super::orders::timeline;
+use super::orders::{events_of, timeline};
 use super::parts::segment;
 use crate::api::samples::Flow;
 use crate::api::{Api, endpoints, see_other};
 use crate::error::ApiError;
-use crate::store::{EndpointRow, EventFilter, FeedAsk};
+use crate::store::{EndpointRow, EventView};
 
 /// `GET …/test`.
 pub(super) async fn show(member: Member) -> Answer {
@@ -158,15 +158,15 @@ fn chooser(rows: &[EndpointRow], chosen: &str) -> Markup {
 /// `GET …/test/{order_id}`: a flow that was sent.
 pub(super) async fn flow(member: Member) -> Answer {
     let told = Told::of(&member);
-    let names = told.names().await?;
-    if names.is_empty() {
+    let sent = events_of(&told.api, &told.merchant_id, &told.order_id).await?;
+    if sent.is_empty() {
         let message = format!("there is no test about an order '{}'", told.order_id);
         return Err(ApiError::not_found("test.not_found", message));
     }
     let shown = told.draw().await?;
     let root = member.root();
     let live = format!("{root}/live/test/{}", segment(told.order_id.as_str()));
-    let withheld = withheld(&member, &names).await?;
+    let withheld = withheld(&member, &sent).await?;
     let again = member.query.without("").finish();
     let body = html! {
         (heading(html! { "Test " (text(told.order_id.as_str())) }, Some("A made-up flow, in its order.")))
@@ -190,7 +190,7 @@ pub(super) async fn flow(member: Member) -> Answer {
 /// What of the flow was not sent, and why, if the endpoint is still as it was then.
 async fn withheld(
     member: &Member,
-    sent: &[String],
+    sent: &[EventView],
 ) -> Result<Vec<(EventName, Option<String>)>, ApiError> {
     let named = member.query.get("flow");
     let flow = Flow::ALL
@@ -202,7 +202,7 @@ async fn withheld(
         .endpoint(&member.merchant.merchant_id, &endpoint_id)
         .await?;
     let names = flow.map_or(&[][..], Flow::events).iter();
-    let missing = names.filter(|name| !sent.iter().any(|known| known == name.as_str()));
+    let missing = names.filter(|name| !sent.iter().any(|event| event.name == name.as_str()));
     let why = |name: EventName| row.as_ref()?.endpoint.wants(name).err();
     Ok(missing
         .map(|name| (*name, why(*name).map(|why| why.to_string())))
@@ -230,20 +230,6 @@ impl Told {
             root: member.root(),
             order_id: OrderId::new(member.param("order_id")),
         }
-    }
-
-    /// The names of its events, in their order.
-    async fn names(&self) -> Result<Vec<String>, ApiError> {
-        let ask = FeedAsk {
-            filter: EventFilter {
-                subject: Some(Subject::Order(self.order_id.clone())),
-                ..EventFilter::default()
-            },
-            limit: EventName::ALL.len(),
-            ..FeedAsk::default()
-        };
-        let events = self.api.store.feed(&self.merchant_id, ask).await?.events;
-        Ok(events.into_iter().map(|(event, _)| event.name).collect())
     }
 }
 

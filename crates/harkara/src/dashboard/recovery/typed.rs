@@ -8,7 +8,7 @@ use harkara_core::replay::Standing;
 use harkara_webhook::EventName;
 
 use crate::api::replays::Asked;
-use crate::dashboard::fields::Fields;
+use crate::dashboard::fields::{self, Fields};
 use crate::error::ApiError;
 
 /// What a form holds.
@@ -41,23 +41,9 @@ impl Default for Typed {
     }
 }
 
-const STANDINGS: [Standing; 5] = [
-    Standing::Exhausted,
-    Standing::Withdrawn,
-    Standing::Withheld,
-    Standing::Pending,
-    Standing::Delivered,
-];
-
 /// What became of a delivery, as the API says it.
-pub(super) fn word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Exhausted => "exhausted",
-        Standing::Withdrawn => "withdrawn",
-        Standing::Withheld => "withheld",
-        Standing::Pending => "pending",
-        Standing::Delivered => "delivered",
-    }
+pub(super) fn word(standing: Standing) -> String {
+    fields::word(&standing).unwrap_or_default()
 }
 
 impl Typed {
@@ -81,9 +67,9 @@ impl Typed {
             }
         }
         for state in fields.all("states") {
-            match STANDINGS.into_iter().find(|known| word(*known) == state) {
-                Some(known) => drop(typed.states.insert(known)),
-                None => typed.unknown.push(("states", state.to_owned())),
+            match serde_json::from_value(state.into()) {
+                Ok(known) => drop(typed.states.insert(known)),
+                Err(_) => typed.unknown.push(("states", state.to_owned())),
             }
         }
         typed
@@ -102,7 +88,7 @@ impl Typed {
         let names = self.event_names.iter();
         pairs.extend(names.map(|name| ("event_names", name.to_string())));
         let states = self.states.iter();
-        pairs.extend(states.map(|state| ("states", word(*state).to_owned())));
+        pairs.extend(states.map(|state| ("states", word(*state))));
         pairs
     }
 
@@ -186,13 +172,6 @@ mod tests {
         ] {
             let typed = Typed::sent(&Fields::parse(sent.as_bytes()));
             assert!(typed.asked().is_err(), "{sent}");
-        }
-    }
-
-    #[test]
-    fn states_are_called_what_the_api_calls_them() {
-        for standing in STANDINGS {
-            assert_eq!(serde_json::to_value(standing).unwrap(), word(standing));
         }
     }
 }

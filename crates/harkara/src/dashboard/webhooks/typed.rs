@@ -5,11 +5,10 @@
 
 use harkara_core::endpoint::Endpoint;
 use harkara_webhook::EventName;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::endpoints::Settings;
-use crate::dashboard::fields::Fields;
+use crate::dashboard::fields::{Fields, word};
 use crate::error::ApiError;
 
 /// What a form holds, but for the password, which is only ever written.
@@ -167,12 +166,6 @@ impl Typed {
         let steps = steps.filter(|step| !step.is_empty());
         steps.map(|step| number("ladder", step)).collect()
     }
-}
-
-/// What the API calls something, if it is a word.
-fn word(setting: &impl Serialize) -> Option<String> {
-    let shown = serde_json::to_value(setting).ok()?;
-    shown.as_str().map(str::to_owned)
 }
 
 fn number(field: &str, text: &str) -> Result<Value, ApiError> {
