@@ -351,6 +351,22 @@ mod tests {
 
     use super::*;
 
+    /// The sample of an event, and the body that it is sent in.
+    fn sent(name: EventName) -> (Vec<u8>, Vec<u8>) {
+        let merchant = Merchant {
+            merchant_id: MerchantId::new("ms"),
+            settings: Default::default(),
+        };
+        let rendering = Rendering {
+            settings: &merchant.settings,
+            public_url: "https://p.example",
+        };
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let content = content(name, (&merchant, ORDER_ID), rendering, now);
+        let body = envelope("evt_1", &now.iso(), name, content_kind(name), &content);
+        (content, body)
+    }
+
     /// What of a value its schema does not say, by path.
     fn unsaid(schema: &Schema, value: &serde_json::Value, path: &str) -> Vec<String> {
         use serde_json::Value;
@@ -394,19 +410,9 @@ mod tests {
 
     #[test]
     fn every_sample_is_as_its_schema_says() {
-        let merchant = Merchant {
-            merchant_id: MerchantId::new("ms"),
-            settings: Default::default(),
-        };
-        let rendering = Rendering {
-            settings: &merchant.settings,
-            public_url: "https://p.example",
-        };
-        let now = Timestamp::from_seconds(1_700_000_000);
         let mut wrong = Vec::new();
         for name in EventName::ALL {
-            let content = content(*name, (&merchant, ORDER_ID), rendering, now);
-            let body = envelope("evt_1", &now.iso(), *name, content_kind(*name), &content);
+            let (_, body) = sent(*name);
             let body = serde_json::from_slice(&body).unwrap();
             wrong.extend(unsaid(&schema::event(*name), &body, name.as_str()));
         }
@@ -422,18 +428,8 @@ mod tests {
 
     #[test]
     fn every_event_has_a_sample_whose_status_fits() {
-        let merchant = Merchant {
-            merchant_id: MerchantId::new("ms"),
-            settings: Default::default(),
-        };
-        let rendering = Rendering {
-            settings: &merchant.settings,
-            public_url: "https://p.example",
-        };
-        let now = Timestamp::from_seconds(1_700_000_000);
         let row = |name: &EventName| {
-            let content = content(*name, (&merchant, ORDER_ID), rendering, now);
-            let body = envelope("evt_1", &now.iso(), *name, content_kind(*name), &content);
+            let (content, body) = sent(*name);
             let event = Event::parse(&body).unwrap();
             let json: serde_json::Value = serde_json::from_slice(&content).unwrap();
             let refund = json["refunds"][0]["status"].as_str().unwrap_or_default();
