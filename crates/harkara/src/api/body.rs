@@ -30,7 +30,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
 
 /// Reads a JSON object of a known shape; the error names the field.
 pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], depth: usize) -> Result<T, ApiError> {
-    let text = json::check(bytes, depth)?;
+    shape(json::check(bytes, depth)?)
+}
+
+/// The same of a text that was checked, or is checked later.
+pub(super) fn shape<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     // Serde would read a list as an object without names.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(ApiError::invalid(
@@ -39,13 +43,6 @@ pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], depth: usize) -> Res
         ));
     }
     serde_json::from_str(text).map_err(|error| refusal(text, &error))
-}
-
-/// Reads an object that is a part of a checked body, and all of whose members are optional.
-pub(super) fn part<'a, T: Deserialize<'a>>(json: &'a RawValue, field: &str) -> Result<T, ApiError> {
-    let read = || serde_json::from_str(json.get()).ok();
-    let object = json.get().starts_with('{').then(read).flatten();
-    object.ok_or_else(|| ApiError::field(field, "is not a JSON object"))
 }
 
 /// An answer that is written out as JSON.

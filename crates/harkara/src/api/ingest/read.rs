@@ -1,10 +1,11 @@
 //! From the bytes of a request to an event that can be stored: what must be right, and what is kept.
 //!
 //! The content itself is never taken apart: its text is cut out of the request and put into the
-//! webhook's body. No store is asked here; `ingest.rs` and `batch.rs` call it.
+//! webhook's body. Each byte is read twice: once to find where the content ends, once to check and
+//! look at it. No store is asked here; `ingest.rs` and `batch.rs` call it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use harkara_core::delivery::Event;
@@ -12,11 +13,12 @@ use harkara_core::id::{self, EventId, MandateId, MerchantId, OrderId, Subject, t
 use harkara_core::time::Timestamp;
 use harkara_webhook::{ContentKind, EventName, catalog, event};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::endpoints::url_refused;
 use crate::api::input::is_visible;
+use crate::api::json::{self, Members, Seen};
 use crate::api::{Api, body};
 use crate::deliver::guard;
 use crate::error::ApiError;
@@ -26,6 +28,10 @@ const ID_MAX: usize = 128;
 /// The whole number of a card, and what proves that somebody holds it.
 const CARD_SECRETS: [&str; 4] = ["card_number", "card_security_code", "cvv", "pin"];
 const WEBHOOK_URL: &str = "content.order.metadata.webhook_url";
+/// The request and its content are objects around what the event is about.
+const AROUND: usize = 2;
+/// What is looked at in that: its own members, and theirs.
+const LEVELS: u8 = 3;
 
 /// One request, or one line of a batch, as it is sent.
 #[derive(Deserialize)]
@@ -34,35 +40,39 @@ struct Sent<'a> {
     #[serde(borrow)]
     merchant_id: Cow<'a, str>,
     event_name: EventName,
-    #[serde(borrow, deserialize_with = "members")]
-    content: BTreeMap<String, &'a RawValue>,
+    #[serde(borrow)]
+    content: Content<'a>,
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     date_created: Option<Cow<'a, str>>,
 }
 
-/// What is read of the object; everything else in it is passed over.
-#[derive(Deserialize)]
-struct Object<'a> {
-    #[serde(borrow, default)]
-    merchant_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    order_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    mandate_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    object_reference_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    mandate: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    customer_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    card: Option<&'a RawValue>,
+/// The members of the content, each with its text as it came.
+struct Content<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Content<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content<'de>, A::Error> {
+                let mut members = Vec::with_capacity(1);
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Content(members))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
 }
 
 /// An event that is ready to be stored, whoever its merchant's endpoints are by then.
@@ -90,11 +100,30 @@ pub(super) fn read(
     key: Option<&str>,
     now: Timestamp,
 ) -> Result<Incoming, ApiError> {
-    let sent: Sent<'_> = body::read(bytes, api.config.api.json_depth)?;
-    let text = std::str::from_utf8(bytes).expect("what was read as JSON is UTF-8");
+    read_good(api, bytes, key, now).or_else(|refused| {
+        // What is no good JSON at all is refused for that, with the place.
+        json::check(bytes, api.config.api.json_depth)?;
+        Err(refused)
+    })
+}
+
+/// The same for what is most likely good: refuses whatever [`json::check`] would, if not always for the
+/// same reason.
+fn read_good(
+    api: &Api,
+    bytes: &[u8],
+    key: Option<&str>,
+    now: Timestamp,
+) -> Result<Incoming, ApiError> {
+    let not_utf8 = |_| ApiError::invalid("invalid_json", "the body is not UTF-8");
+    let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
+    let sent: Sent<'_> = body::shape(text)?;
     let kind = catalog::content_kind(sent.event_name);
     let json = object_of(&sent.content, kind)?;
-    let object: Object<'_> = body::part(json, &format!("content.{}", kind.key()))?;
+    let depth = api.config.api.json_depth.saturating_sub(AROUND);
+    let Ok(Seen::Object(object)) = json::look(json.get(), depth, LEVELS) else {
+        return Err(not_an_object(&format!("content.{}", kind.key())));
+    };
     let merchant_id = MerchantId::new(sent.merchant_id.as_ref());
     check_merchant(kind, &object, &merchant_id)?;
     refuse_card_data(kind, &object)?;
@@ -148,18 +177,15 @@ fn digest(text: &str) -> String {
     id::hex(&id::digest(&[text]))
 }
 
-fn members<'a, D: Deserializer<'a>>(object: D) -> Result<BTreeMap<String, &'a RawValue>, D::Error> {
-    BTreeMap::deserialize(object).map_err(|_| D::Error::custom("is not a JSON object"))
-}
-
 /// The object under the key that goes with the event, which must be the only one.
 fn object_of<'a>(
-    content: &BTreeMap<String, &'a RawValue>,
+    Content(content): &Content<'a>,
     kind: ContentKind,
 ) -> Result<&'a RawValue, ApiError> {
     let key = kind.key();
-    match content.get(key) {
-        Some(object) if content.len() == 1 => Ok(object),
+    let found = content.iter().find(|(name, _)| name == key);
+    match found {
+        Some((_, object)) if content.len() == 1 => Ok(object),
         Some(_) => {
             let reason = format!("must have no other key than '{key}' for this event");
             Err(ApiError::field("content", reason))
@@ -168,20 +194,31 @@ fn object_of<'a>(
     }
 }
 
-/// Text that has to be there and to say something.
-fn required(value: Option<&RawValue>, kind: ContentKind, name: &str) -> Result<String, ApiError> {
-    let text = optional(value, kind, name)?.filter(|text| !text.is_empty());
-    text.ok_or_else(|| ApiError::missing(&field(kind, name)))
+fn not_an_object(field: &str) -> ApiError {
+    ApiError::field(field, "is not a JSON object")
 }
 
-fn optional(
-    value: Option<&RawValue>,
+/// Text that has to be there and to say something, under the last name of a path.
+fn required<'o>(
+    object: &'o Members<'_>,
     kind: ContentKind,
-    name: &str,
-) -> Result<Option<String>, ApiError> {
-    let refused = |_| ApiError::field(&field(kind, name), "must be text");
-    let read = |value: &RawValue| serde_json::from_str(value.get()).map_err(refused);
-    value.map(read).transpose()
+    path: &str,
+) -> Result<&'o str, ApiError> {
+    let text = optional(object, kind, path)?.filter(|text| !text.is_empty());
+    text.ok_or_else(|| ApiError::missing(&field(kind, path)))
+}
+
+fn optional<'o>(
+    object: &'o Members<'_>,
+    kind: ContentKind,
+    path: &str,
+) -> Result<Option<&'o str>, ApiError> {
+    let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+    match object.get(name) {
+        None | Some(Seen::Null) => Ok(None),
+        Some(Seen::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(ApiError::field(&field(kind, path), "must be text")),
+    }
 }
 
 /// The name of a member of the object, in full.
@@ -191,10 +228,10 @@ fn field(kind: ContentKind, name: &str) -> String {
 
 fn check_merchant(
     kind: ContentKind,
-    object: &Object<'_>,
+    object: &Members<'_>,
     merchant_id: &MerchantId,
 ) -> Result<(), ApiError> {
-    match optional(object.merchant_id, kind, "merchant_id")? {
+    match optional(object, kind, "merchant_id")? {
         Some(named) if named != merchant_id.as_str() => Err(ApiError::field(
             &field(kind, "merchant_id"),
             format!("is '{named}', and merchant_id '{merchant_id}'"),
@@ -205,14 +242,11 @@ fn check_merchant(
 
 /// Refuses what nobody may store of a card, and no webhook may carry. A card is a mask here and
 /// there, so what is no object is left alone.
-fn refuse_card_data(kind: ContentKind, object: &Object<'_>) -> Result<(), ApiError> {
-    let Some(card) = object.card else {
+fn refuse_card_data(kind: ContentKind, object: &Members<'_>) -> Result<(), ApiError> {
+    let Some(Seen::Object(card)) = object.get("card") else {
         return Ok(());
     };
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(card.get()).unwrap_or_default();
-    let forbidden = CARD_SECRETS
-        .iter()
-        .find(|name| members.contains_key(**name));
+    let forbidden = CARD_SECRETS.iter().find(|name| card.get(name).is_some());
     match forbidden {
         Some(name) => Err(ApiError::field(
             &field(kind, &format!("card.{name}")),
@@ -223,32 +257,29 @@ fn refuse_card_data(kind: ContentKind, object: &Object<'_>) -> Result<(), ApiErr
 }
 
 /// What the event is about, and the id under which its content is kept.
-fn place(kind: ContentKind, object: &Object<'_>) -> Result<(Subject, String), ApiError> {
-    #[derive(Deserialize)]
-    struct OfNotification<'a> {
-        #[serde(borrow, default)]
-        mandate_id: Option<&'a RawValue>,
-    }
+fn place(kind: ContentKind, object: &Members<'_>) -> Result<(Subject, String), ApiError> {
     match kind {
         ContentKind::Order | ContentKind::Txn => {
-            let order_id = required(object.order_id, kind, "order_id")?;
-            Ok((Subject::Order(OrderId::new(order_id.as_str())), order_id))
+            let order_id = required(object, kind, "order_id")?;
+            let subject = Subject::Order(OrderId::new(order_id));
+            Ok((subject, order_id.to_owned()))
         }
         ContentKind::Mandate => {
-            let mandate_id = required(object.mandate_id, kind, "mandate_id")?;
-            Ok((
-                Subject::Mandate(MandateId::new(mandate_id.as_str())),
-                mandate_id,
-            ))
+            let mandate_id = required(object, kind, "mandate_id")?;
+            let subject = Subject::Mandate(MandateId::new(mandate_id));
+            Ok((subject, mandate_id.to_owned()))
         }
         ContentKind::Notification => {
-            let reference = required(object.object_reference_id, kind, "object_reference_id")?;
+            let reference = required(object, kind, "object_reference_id")?;
             let name = "mandate.mandate_id";
-            let missing = || ApiError::missing(&field(kind, name));
-            let mandate = object.mandate.ok_or_else(missing)?;
-            let mandate: OfNotification<'_> = body::part(mandate, &field(kind, "mandate"))?;
-            let mandate_id = required(mandate.mandate_id, kind, name)?;
-            Ok((Subject::Mandate(MandateId::new(mandate_id)), reference))
+            let mandate = match object.get("mandate") {
+                None | Some(Seen::Null) => return Err(ApiError::missing(&field(kind, name))),
+                Some(Seen::Object(mandate)) => mandate,
+                Some(_) => return Err(not_an_object(&field(kind, "mandate"))),
+            };
+            let mandate_id = required(mandate, kind, name)?;
+            let subject = Subject::Mandate(MandateId::new(mandate_id));
+            Ok((subject, reference.to_owned()))
         }
     }
 }
@@ -281,23 +312,23 @@ fn given_id(id: &str) -> Result<EventId, ApiError> {
 /// The row that the status calls answer with; a transaction alone is nobody's status.
 fn snapshot(
     kind: ContentKind,
-    object: &Object<'_>,
+    object: &Members<'_>,
     id: String,
     now: Timestamp,
 ) -> Result<Option<SnapshotRow>, ApiError> {
-    let status = optional(object.status, kind, "status")?.unwrap_or_default();
+    let status = optional(object, kind, "status")?.unwrap_or_default();
     let stored = match kind {
         ContentKind::Order => SnapshotKind::Order,
         ContentKind::Mandate => SnapshotKind::Mandate,
         ContentKind::Notification => SnapshotKind::Notification,
         ContentKind::Txn => return Ok(None),
     };
-    let customer_id = optional(object.customer_id, kind, "customer_id")?;
+    let customer_id = optional(object, kind, "customer_id")?;
     Ok(Some(SnapshotRow {
         kind: stored,
         id,
-        status,
-        customer_id,
+        status: status.to_owned(),
+        customer_id: customer_id.map(str::to_owned),
         now,
     }))
 }
@@ -306,33 +337,36 @@ fn snapshot(
 fn webhook_url(
     api: &Api,
     kind: ContentKind,
-    object: &Object<'_>,
+    object: &Members<'_>,
 ) -> Result<Option<String>, ApiError> {
     let named = match kind {
-        ContentKind::Order => object.metadata.and_then(url_in_metadata),
+        ContentKind::Order => url_in_metadata(object),
         ContentKind::Txn | ContentKind::Mandate | ContentKind::Notification => None,
     };
     let Some(url) = named else { return Ok(None) };
-    match guard::admit(&url, &api.policy) {
+    match guard::admit(url, &api.policy) {
         Ok(admitted) => Ok(Some(admitted.url)),
         Err(why) => Err(url_refused(WEBHOOK_URL, &why.to_string())),
     }
 }
 
 /// Metadata is the merchant's own, so what is no text here simply names no URL.
-fn url_in_metadata(metadata: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Metadata<'a> {
-        #[serde(borrow)]
-        webhook_url: &'a RawValue,
+fn url_in_metadata<'o>(order: &'o Members<'_>) -> Option<&'o str> {
+    let Some(Seen::Object(metadata)) = order.get("metadata") else {
+        return None;
+    };
+    match metadata.get("webhook_url") {
+        Some(Seen::Text(url)) => Some(url),
+        _ => None,
     }
-    let metadata: Metadata<'_> = serde_json::from_str(metadata.get()).ok()?;
-    serde_json::from_str(metadata.webhook_url.get()).ok()
 }
 
 /// The URL that a foreign order's latest content wants its webhooks at. It was checked when it came
 /// in, and is again when it is called.
 pub(super) fn url_of_order(doc: &str) -> Option<String> {
-    let object: Object<'_> = serde_json::from_str(doc).ok()?;
-    object.metadata.and_then(url_in_metadata)
+    // However deeply it was let in to nest.
+    match json::look(doc, usize::MAX, LEVELS) {
+        Ok(Seen::Object(order)) => url_in_metadata(&order).map(str::to_owned),
+        _ => None,
+    }
 }

@@ -1,3 +1,10 @@
+use harkara_core::time::Timestamp;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::read::read;
+use crate::api::json;
 use crate::testing::World;
 
 const ORDER: &str = r#"{ "order_id":"o-1" ,"status":"CHARGED","amount":1.50, "metadata":{"b":1}}"#;
@@ -177,7 +184,7 @@ async fn what_is_refused() {
     400 "invalid_request": "extra: is unknown here; expected one of merchant_id, event_name, content, id, date_created"
     400 "invalid_request": "id: must be 1 to 128 visible ASCII characters"
     400 "invalid_request": "date_created: must be a moment such as 2023-08-10T07:00:48Z"
-    400 "invalid_request": "content: is not a JSON object"
+    400 "invalid_request": "content: invalid type: sequence, expected a JSON object"
     400 "invalid_request": "the mandatory parameter 'content.order' is missing"
     400 "invalid_request": "content: must have no other key than 'order' for this event"
     400 "invalid_request": "content: must have no other key than 'order' for this event"
@@ -195,6 +202,71 @@ async fn what_is_refused() {
     400 "invalid_request": "the mandatory parameter 'content.notification.mandate.mandate_id' is missing"
     404 "merchant.not_found": "there is no merchant 'nobody'"
     "#);
+}
+
+/// Pieces that make JSON bad, or good in another way.
+const PIECES: [&[u8]; 20] = [
+    b"",
+    b" ",
+    b",",
+    b":",
+    b"{",
+    b"}",
+    b"[]",
+    b"\"",
+    b"\\",
+    b"\\u0061",
+    b"\\ud800",
+    b"\x01",
+    b"\xff",
+    b"0",
+    b"1e400",
+    b"null",
+    b"\"a\":1,",
+    b"\"order\":{},",
+    b"{\"a\":{\"a\":[[{}]]}}",
+    b"\"merchant_id\":\"ms\",",
+];
+
+/// A request in which some spans are replaced by pieces.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let content =
+        r#"{"order":{"order_id":"o","a":[1,{"a":1.5}],"metadata":{"a":"\u00e9"},"card":null}}"#;
+    let whole = event(r#","id":"e""#, "ORDER_SUCCEEDED", content).into_bytes();
+    let damage = (0..whole.len(), 0..3_usize, 0..PIECES.len());
+    prop::collection::vec(damage, 0..3).prop_map(move |damages| {
+        let mut body = whole.clone();
+        for (at, length, piece) in damages {
+            let at = at.min(body.len());
+            let end = (at + length).min(body.len());
+            body.splice(at..end, PIECES[piece].iter().copied());
+        }
+        body
+    })
+}
+
+#[tokio::test]
+async fn whatever_is_read_is_good_json_that_nests_no_deeper_than_it_may() {
+    let world = World::new().await;
+    let mut taken = 0;
+    let (mut runner, cases) = (TestRunner::default(), damaged());
+    let depth = world.api.config.api.json_depth;
+    for _ in 0..4_000 {
+        let body = cases.new_tree(&mut runner).unwrap().current();
+        let is_good = json::check(&body, depth).is_ok();
+        let is_read = read(&world.api, &body, None, Timestamp::default()).is_ok();
+        assert!(is_good || !is_read, "{}", String::from_utf8_lossy(&body));
+        taken += usize::from(is_read);
+    }
+    assert!(taken > 400, "only {taken} were good enough to tell");
+    let nested = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        let order = format!(r#"{{"order":{{"order_id":"o","a":{open}{close}}}}}"#);
+        let body = event("", "ORDER_SUCCEEDED", &order);
+        read(&world.api, body.as_bytes(), None, Timestamp::default()).is_ok()
+    };
+    assert!(nested(depth - 3));
+    assert!(!nested(depth - 2));
 }
 
 #[tokio::test]
