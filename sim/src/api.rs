@@ -222,7 +222,7 @@ impl World {
                 merchant_id: endpoint.merchant_id.clone(),
                 id: EventId::new(format!("evt_{about}_{}_{nth}", endpoint.endpoint_id)),
                 name: EventName::OrderSucceeded,
-                subject: Subject::Order(OrderId::new(&about)),
+                subject: Subject::Order(OrderId::new(about.as_str())),
                 transition: "simulated".to_owned(),
                 created_at: now,
                 body: Bytes::from_static(b"{}"),

@@ -4,22 +4,24 @@
 //! (`EventId`), so the same transition can never be given two ids. Everyone uses these types.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::time::Timestamp;
 
+// Copies share their text: an id goes with its delivery from room to room, and so do many copies of it.
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Wraps text that is known to name such a thing.
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -71,7 +73,7 @@ ids! {
 impl MerchantId {
     /// What stands for the platform where a merchant could stand, as whose a key or a member is.
     pub fn platform() -> Self {
-        Self(String::new())
+        Self(Arc::default())
     }
 
     /// Whether it stands for the platform.

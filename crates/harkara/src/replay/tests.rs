@@ -365,7 +365,7 @@ async fn what_one_endpoint_never_got_goes_to_another() {
 async fn a_short_look_says_that_there_may_be_more() {
     let world = World::with(3).await;
     let (merchant_id, now) = (MerchantId::new("ms"), world.now());
-    let endpoint_id = EndpointId::new(&world.endpoint_id);
+    let endpoint_id = EndpointId::new(world.endpoint_id.as_str());
     let to = world.store().endpoint(&merchant_id, &endpoint_id);
     let to = to.await.unwrap().unwrap().endpoint;
     let last = world.store().last_position(&merchant_id).await.unwrap();

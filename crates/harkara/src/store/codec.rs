@@ -104,14 +104,20 @@ const PACKED: u8 = 0;
 /// with the time are in the order of their text.
 pub(super) fn pack_id(prefix: &str, id: &str) -> Vec<u8> {
     let digits = id.strip_prefix(prefix).filter(|digits| digits.len() >= 32);
-    let packed = digits.and_then(|digits| {
-        let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
-            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
-            _ => None,
-        });
-        std::iter::once(Some(PACKED)).chain(pairs).collect()
-    });
+    let packed = digits.and_then(packed);
     packed.unwrap_or_else(|| id.as_bytes().to_vec())
+}
+
+fn packed(digits: &str) -> Option<Vec<u8>> {
+    let mut packed = Vec::with_capacity(1 + digits.len().div_ceil(2));
+    packed.push(PACKED);
+    for pair in digits.as_bytes().chunks(2) {
+        match pair {
+            [high, low] => packed.push(nibble(*high)? << 4 | nibble(*low)?),
+            _ => return None,
+        }
+    }
+    Some(packed)
 }
 
 /// The value of a digit that [`id::hex`] writes.

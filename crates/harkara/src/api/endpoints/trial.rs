@@ -189,7 +189,7 @@ impl<'a> Trial<'a> {
         let event = Event {
             merchant_id: merchant_id.clone(),
             name,
-            subject: Subject::Order(OrderId::new(&self.order_id)),
+            subject: Subject::Order(OrderId::new(self.order_id.as_str())),
             transition: format!("test of endpoint {endpoint_id}"),
             created_at: now,
             body: Bytes::from(body),

@@ -197,7 +197,7 @@ async fn endpoint(world: &World) -> String {
     let endpoint_id = format!("ep_{}", crate::keys::random_id());
     let known = world.api.store.endpoint_rows(&MerchantId::new("ms")).await;
     let mut endpoint = known.unwrap().remove(0).endpoint;
-    endpoint.endpoint_id = EndpointId::new(&endpoint_id);
+    endpoint.endpoint_id = EndpointId::new(endpoint_id.as_str());
     world.api.store.put_endpoint(&endpoint, 0).await.unwrap();
     endpoint_id
 }
