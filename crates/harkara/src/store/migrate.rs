@@ -18,6 +18,10 @@ use super::error::{DbError, DbErrorKind};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__store", include_str!("../../migrations/V1__store.sql")),
     ("V2__owed", include_str!("../../migrations/V2__owed.sql")),
+    (
+        "V3__customers",
+        include_str!("../../migrations/V3__customers.sql"),
+    ),
 ];
 
 /// What Postgres has besides: numbers that many writers count, and pages for rows that are updated.

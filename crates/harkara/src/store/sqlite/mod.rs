@@ -67,7 +67,8 @@ const STATISTICS: &str = "
         ('events', 'events_by_merchant', '1000000 100000'),
         ('subjects', 'subjects_by_key', '200000 20000 1'),
         ('orders', 'orders_by_internal_id', '200000 1'),
-        ('orders', 'orders_by_age', '200000 20000 2');
+        ('orders', 'orders_by_age', '200000 20000 2'),
+        ('orders', 'orders_by_customer', '200000 20000 400 2 1');
     analyze sqlite_schema;
 ";
 

@@ -89,6 +89,49 @@ async fn orders_are_read_from_the_newest_and_each_once() {
     );
 }
 
+/// Three eras of subjects, in the middle one of which the merchant has no order.
+#[tokio::test]
+async fn a_customers_orders_are_found_in_every_era_and_in_the_order_of_their_moments() {
+    let world = World::new().await;
+    let mut expected = Vec::new();
+    for number in 1..=1_500 {
+        let is_ours = !(500..1_040).contains(&number) && number % 5 > 0;
+        let (id, seconds) = (format!("o{number}"), number * 7_919 % 1_000);
+        let mut row = order(&id, 1);
+        row.created_at = at(seconds);
+        row.customer_id = (number % 7 > 0).then(|| format!("cust-{}", number % 7));
+        if is_ours && number % 7 == 3 {
+            expected.push((seconds, number, id));
+        }
+        let merchant_id = if is_ours {
+            ms()
+        } else {
+            MerchantId::new("other")
+        };
+        let mut unit = Commit::new(merchant_id, at(seconds));
+        unit.writes.push(Write::Order(row));
+        world.store.commit(unit).await.unwrap();
+    }
+    expected.sort_unstable();
+    let expected: Vec<String> = expected.into_iter().rev().map(|(_, _, id)| id).collect();
+    let mut wanted = RecentOrders {
+        customer_id: Some("cust-3".to_owned()),
+        limit: 40,
+        ..RecentOrders::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let (ids, next) = world.page(wanted.clone(), 100).await;
+        found.extend(ids.split_whitespace().map(str::to_owned));
+        wanted.after = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, expected);
+    assert_eq!(found.len(), 109);
+}
+
 #[tokio::test]
 async fn a_filter_that_lets_few_through_stops_at_its_bound_and_goes_on_from_there() {
     let world = World::new().await;

@@ -187,22 +187,41 @@ impl RecentOrders {
     }
 }
 
-/// Orders that a page is about before they are looked at, over parameters 1 to 5. A customer's are found
-/// by an index of their own.
-fn range(wanted: &RecentOrders) -> String {
-    let customer = match wanted.customer_id {
-        Some(_) => "o.customer_id = ?5",
-        None => "cast(?5 as text) is null",
+/// The eras (`V3__customers.sql`) in which the merchant of parameter 1 has orders of customers: from each to
+/// the one before by a look at the index, so that others' eras cost nothing.
+const ERAS: &str = "
+    with recursive eras (era) as (
+        select max(e.subject / 512) from orders e
+        where e.merchant = ?1 and e.customer_id is not null
+        union all
+        select (
+            select max(e.subject / 512) from orders e
+            where e.merchant = ?1 and e.customer_id is not null and e.subject / 512 < eras.era)
+        from eras where eras.era is not null)
+    select era from eras";
+
+/// The table and the condition of the orders that a page is about before they are looked at, over
+/// parameters 1 to 5.
+fn range(wanted: &RecentOrders) -> (String, String) {
+    let (orders, customer) = match wanted.customer_id {
+        Some(_) => (
+            format!("({ERAS}) as eras cross join orders o"),
+            "o.subject / 512 = eras.era and o.customer_id = ?5",
+        ),
+        None => ("orders o".to_owned(), "cast(?5 as text) is null"),
     };
-    format!(
+    let range = format!(
         "o.merchant = ?1 and {customer} and (o.created_at, o.subject) < (?2, ?3)
         and (cast(?4 as bigint) is null or o.created_at >= ?4)"
-    )
+    );
+    (orders, range)
 }
+
+const NEWEST_FIRST: &str = "order by o.created_at desc, o.subject desc";
 
 /// A page of orders, over parameters 1 to 9.
 pub(in crate::store) fn orders_sql(wanted: &RecentOrders) -> String {
-    let range = range(wanted);
+    let (orders, range) = range(wanted);
     let notified = is_notified(wanted.notified, &notified_order());
     let paid = match wanted.is_paid {
         true => format!(" and {PAID}"),
@@ -212,10 +231,14 @@ pub(in crate::store) fn orders_sql(wanted: &RecentOrders) -> String {
         "{range} and (o.created_at, o.subject) >= (?6, ?7)
         and (cast(?8 as text) is null or o.status = ?8){paid}{notified}"
     );
-    format!(
-        "{} order by o.created_at desc, o.subject desc limit ?9",
-        select_orders(&page)
-    )
+    let page = match wanted.customer_id {
+        // They come era by era and are put in order, so nothing but what that takes is read of them.
+        Some(_) => format!(
+            "o.subject in (select o.subject from {orders} where {page} {NEWEST_FIRST} limit ?9)"
+        ),
+        None => page,
+    };
+    format!("{} {NEWEST_FIRST} limit ?9", select_orders(&page))
 }
 
 /// A page of events, over parameters 1 to 5.
@@ -236,10 +259,10 @@ fn orders_window(
     wanted: &RecentOrders,
     looked_at: i64,
 ) -> Result<Option<OrderPlace>, DbError> {
-    let range = range(wanted);
+    let (orders, range) = range(wanted);
     let sql = format!(
-        "select o.created_at, o.subject from orders o where {range}
-        order by o.created_at desc, o.subject desc limit 1 offset ?6"
+        "select o.created_at, o.subject from {orders} where {range}
+        {NEWEST_FIRST} limit 1 offset ?6"
     );
     let from = wanted.from();
     let values = params![
