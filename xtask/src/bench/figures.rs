@@ -350,7 +350,7 @@ impl fmt::Display for Figure {
         let (must, aim) = (bounds(goal.must), bounds(goal.aim));
         write!(
             f,
-            "{number:<6}{name:<33}{shown:<33}must {must:<10}  aim {aim}"
+            "{number:<6}{name:<33}{shown:<39}must {must:<10}  aim {aim}"
         )
     }
 }
@@ -379,8 +379,8 @@ mod tests {
             .map(|figure| format!("{figure}  -> {}", figure.reached().unwrap()))
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
-        P1    delivered/s, one endpoint        0.143 of limit, 13,100/s         must 0.11        aim 0.22  -> must
-        P8    memory idle/under P1/1M waiting  12/151/90 MB                     must 30/150/200  aim 20/80/100  -> neither
+        P1    delivered/s, one endpoint        0.143 of limit, 13,100/s               must 0.11        aim 0.22  -> must
+        P8    memory idle/under P1/1M waiting  12/151/90 MB                           must 30/150/200  aim 20/80/100  -> neither
         ");
     }
 
