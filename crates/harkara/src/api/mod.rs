@@ -13,7 +13,7 @@ pub(crate) mod events;
 mod health;
 pub mod ingest;
 mod input;
-mod json;
+pub(crate) mod json;
 mod mandates;
 pub(crate) mod merchants;
 mod notifications;

@@ -4,11 +4,11 @@
 //! is personal is a list of names here. Nothing is sent from here: receivers get the bytes as stored.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use harkara_core::access::{Permission, Role};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::api::json::Listed;
 
 /// What stands where something personal was.
 pub(super) const FILTERED: &str = "FILTERED";
@@ -228,36 +228,11 @@ impl<'a> Node<'a> {
         let text = value.get();
         match text.as_bytes().first() {
             Some(b'{') => {
-                Self::Object(serde_json::from_str(text).map_or(Vec::new(), |Members(all)| all))
+                Self::Object(serde_json::from_str(text).map_or(Vec::new(), |Listed(all)| all))
             }
             Some(b'[') => Self::List(serde_json::from_str(text).unwrap_or_default()),
             _ => Self::Scalar,
         }
-    }
-}
-
-/// The members of an object in their order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
     }
 }
 

@@ -5,7 +5,6 @@
 //! look at it. No store is asked here; `ingest.rs` and `batch.rs` call it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
 use harkara_core::delivery::Event;
@@ -13,12 +12,11 @@ use harkara_core::id::{self, EventId, MandateId, MerchantId, OrderId, Subject, t
 use harkara_core::time::Timestamp;
 use harkara_webhook::{ContentKind, EventName, catalog, event};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::api::endpoints::url_refused;
 use crate::api::input::is_visible;
-use crate::api::json::{self, Members, Seen};
+use crate::api::json::{self, Listed, Members, Seen};
 use crate::api::{Api, body};
 use crate::deliver::guard;
 use crate::error::ApiError;
@@ -41,38 +39,11 @@ struct Sent<'a> {
     merchant_id: Cow<'a, str>,
     event_name: EventName,
     #[serde(borrow)]
-    content: Content<'a>,
+    content: Listed<'a>,
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     date_created: Option<Cow<'a, str>>,
-}
-
-/// The members of the content, each with its text as it came.
-struct Content<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Content<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content<'de>, A::Error> {
-                let mut members = Vec::with_capacity(1);
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Content(members))
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
-    }
 }
 
 /// An event that is ready to be stored, whoever its merchant's endpoints are by then.
@@ -179,7 +150,7 @@ fn digest(text: &str) -> String {
 
 /// The object under the key that goes with the event, which must be the only one.
 fn object_of<'a>(
-    Content(content): &Content<'a>,
+    Listed(content): &Listed<'a>,
     kind: ContentKind,
 ) -> Result<&'a RawValue, ApiError> {
     let key = kind.key();
